@@ -1,0 +1,27 @@
+# make demo: teacher to packaged student on a small corpus; make test; make lint
+
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint
+.DELETE_ON_ERROR:
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || python3 -m venv $(VENV)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[transformers,dev]"
+	touch $@
+
+demo: $(INSTALLED)
+	cd project && $(BIN)/python -m spacy project run demo
+	@echo "The table and the readings are in project/metrics/demo, the wheel in project/packages/demo"
+
+test: export OMP_NUM_THREADS = 1
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m mypy project/scripts

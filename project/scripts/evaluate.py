@@ -1,0 +1,151 @@
+"""Score trained pipelines on gold and on predicted tokens and sentence boundaries."""
+
+from pathlib import Path
+from typing import Annotated, Any, Dict, Iterator, List, Optional, Tuple
+
+import spacy
+import srsly
+import typer
+from spacy.cli._util import setup_gpu
+from spacy.language import Language
+from spacy.pipeline.dep_parser import parser_score
+from spacy.scorer import Scorer
+from spacy.tokens import Doc
+from spacy.training import Corpus, Example
+from wasabi import msg
+
+# spaCy's keys, and two of our own for what spaCy leaves out: attachment scores with punctuation
+METRICS = ("ents_p", "ents_r", "ents_f", "dep_uas", "dep_las", "sents_p", "sents_r", "sents_f")
+SHOWN = ("ents_f", "dep_uas", "dep_las")
+WITH_PUNCT = {"dep_uas": "dep_uas_punct", "dep_las": "dep_las_punct"}
+
+
+Pipelines = Dict[str, Dict[str, Path]]  # folders by name and seed
+
+
+def find_seeds(path: Path) -> Dict[str, Path]:
+    """The trained pipelines of a folder.
+
+    path (Path): A folder that `train.py` wrote, or a pipeline's own.
+    RETURNS (Dict[str, Path]): Pipeline folders by seed; a pipeline of its own has the seed "-".
+    RAISES (ValueError): Where there is none.
+    """
+    seeds = {p.parent.name[len("seed-") :]: p for p in path.glob("seed-*/model-best")}
+    if not seeds and not (path / "meta.json").exists():
+        raise ValueError(f"{path} holds neither a pipeline nor any seed-*/model-best: train first.")
+    return dict(sorted(seeds.items())) or {"-": path}
+
+
+def split_arguments(arguments: List[str]) -> Tuple[List[Path], Pipelines]:
+    """Tell corpora from NAME=PATH.
+
+    RETURNS (Tuple[List[Path], Pipelines]): The corpora and the pipelines.
+    RAISES (ValueError): Where one of them does not exist or a kind is missing.
+    """
+    pairs = [argument.partition("=") for argument in arguments]
+    corpora = [Path(name) for name, equals, _ in pairs if not equals]
+    pipelines = {name: find_seeds(Path(path)) for name, equals, path in pairs if equals}
+    if not corpora or not pipelines:
+        raise ValueError("Name at least one CORPUS.spacy and one NAME=PATH.")
+    for path in corpora:
+        if not path.exists():
+            raise ValueError(f"Can't find the corpus {path}: run the step that makes it.")
+    return corpora, pipelines
+
+
+def with_gold_tokens(nlp: Language, reference: Doc, *, sentences: bool) -> Example:
+    """An unannotated doc with the reference's tokens. Its tokens have the NORM that the tokenizer
+    would give them, as in training on raw text, so that the scores differ in the tokens alone.
+
+    nlp (Language): The pipeline.
+    reference (Doc): The gold doc.
+    sentences (bool): Whether to set the reference's sentence boundaries too.
+    RETURNS (Example): The doc to annotate, and the reference.
+    """
+    doc = Doc(
+        nlp.vocab,
+        words=[token.text for token in reference],
+        spaces=[bool(token.whitespace_) for token in reference],
+        sent_starts=[token.is_sent_start for token in reference] if sentences else None,
+    )
+    norms = Example(doc, nlp.make_doc(doc.text)).get_aligned("NORM", as_string=True)
+    for token, norm in zip(doc, norms, strict=True):
+        if norm is not None:
+            token.norm_ = norm
+    return Example(doc, reference)
+
+
+def read_examples(nlp: Language, corpus: Path) -> Iterator[Tuple[str, List[Example]]]:
+    """YIELDS (Tuple[str, List[Example]]): For each mode its name and the corpus's examples."""
+    examples = list(Corpus(corpus)(nlp))  # tokenized by the pipeline, as for `spacy evaluate`
+    references = [example.reference for example in examples]
+    yield "gold_sents", [with_gold_tokens(nlp, doc, sentences=True) for doc in references]
+    yield "gold_tokens", [with_gold_tokens(nlp, doc, sentences=False) for doc in references]
+    yield "raw_text", examples
+
+
+def score(nlp: Language, examples: List[Example]) -> Dict[str, Optional[float]]:
+    """Annotate the examples and score them with the pipeline's own scorers.
+
+    nlp (Language): The pipeline.
+    examples (List[Example]): Unannotated docs and references.
+    RETURNS (Dict[str, Optional[float]]): The scores, None where a corpus or pipeline lacks the
+        annotation. The keys are spaCy's, so `dep_uas` and `dep_las` leave out punctuation.
+    """
+    for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
+        example.predicted = doc
+    scores = Scorer(nlp).score(examples)
+    results = {metric: scores.get(metric) for metric in METRICS}
+    if any(key in scores for key in WITH_PUNCT):
+        with_punct = parser_score(examples, ignore_labels=())
+        results.update({name: with_punct[key] for key, name in WITH_PUNCT.items()})
+    return results
+
+
+def evaluate(folder: Path, corpora: List[Path], title: str) -> Dict[str, Any]:
+    """Evaluate one trained pipeline.
+
+    folder (Path): Where it lies.
+    corpora (List[Path]): The corpora. A file's stem is the split's name.
+    title (str): How to call the pipeline on the screen.
+    RETURNS (Dict[str, Any]): Its scores by split and mode, and what `train.py` recorded.
+    """
+    nlp = spacy.load(folder)
+    run_path = folder.parent / "run.json"
+    run = srsly.read_json(run_path) if run_path.exists() else {}
+    splits: Dict[str, Any] = {}
+    for corpus in corpora:
+        for mode, examples in read_examples(nlp, corpus):
+            scores = score(nlp, examples)
+            splits.setdefault(corpus.stem, {})[mode] = scores
+            values = [f"{key} {100 * (scores.get(key) or 0):6.2f}" for key in SHOWN]
+            print(f"{title:<20} {corpus.stem:<6} {mode:<12}", *values, flush=True)
+    return {"run": run, "splits": splits}
+
+
+def main(
+    output: Annotated[Path, typer.Argument(help="JSON file to write")],
+    arguments: Annotated[List[str], typer.Argument(help="CORPUS.spacy ... NAME=PATH ...")],
+    gpu_id: Annotated[int, typer.Option(help="GPU ID or -1 for CPU")] = -1,
+) -> None:
+    """Score each pipeline, in each of its seeds, on each corpus: on gold tokens and sentences, on
+    gold tokens with the pipeline's own sentences, and on raw text.
+    """
+    try:
+        corpora, pipelines = split_arguments(arguments)
+    except ValueError as err:
+        msg.fail(str(err), exits=1)
+    setup_gpu(gpu_id)
+    results = {
+        name: {seed: evaluate(path, corpora, f"{name} {seed}") for seed, path in seeds.items()}
+        for name, seeds in pipelines.items()
+    }
+    sources_path = corpora[0].parent / "sources.json"
+    sources = srsly.read_json(sources_path) if sources_path.exists() else {}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    srsly.write_json(output, {"sources": sources, "pipelines": results})
+    msg.good(f"Scores are in {output}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,212 @@
+"""Put the scores and speeds of a workflow into one table, on the screen and in a Markdown file."""
+
+import os
+import re
+import statistics
+from pathlib import Path
+from typing import Annotated, Any, Dict, List, Optional
+
+import srsly
+import typer
+from wasabi import MarkdownRenderer, msg
+
+PLAIN, DISTILLED, TEACHER = "student", "distilled", "teacher"
+HEADERS = {"baseline": "spaCy"}  # the other pipelines go by the names that they were evaluated by
+METRICS = {
+    "ents_p": "Entity P",
+    "ents_r": "Entity R",
+    "ents_f": "Entity F",
+    "dep_uas": "UAS",
+    "dep_las": "LAS",
+    "dep_uas_punct": "UAS with punctuation",
+    "dep_las_punct": "LAS with punctuation",
+    "sents_f": "Sentence F",
+}
+SECTIONS = {
+    "gold_tokens": ("gold tokens, predicted sentences", list(METRICS)),
+    "gold_sents": (
+        "gold tokens, gold sentences",
+        ["ents_f", "dep_uas", "dep_las", "dep_uas_punct", "dep_las_punct"],
+    ),
+    "raw_text": ("raw text", ["ents_f", "dep_uas", "dep_las", "sents_f"]),
+}
+SHARES = {"ents_f": "Share of the teacher's F", "dep_las": "Share of the teacher's LAS"}
+SHARES_MODE = "gold_tokens"
+
+Row = List[str]
+
+
+def summarize(values: List[float]) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): Mean, sample standard deviation (None of a single value), extremes
+    and the values.
+    """
+    return {
+        "mean": statistics.fmean(values),
+        "stdev": statistics.stdev(values) if len(values) > 1 else None,
+        "min": min(values),
+        "max": max(values),
+        "values": values,
+    }
+
+
+def find_gain(plain: Dict[str, Any], distilled: Dict[str, Any]) -> Dict[str, Any]:
+    """Compare two summaries. A gain counts where every seed beats every seed.
+
+    RETURNS (Dict[str, Any]): The difference of the means, and whether it counts.
+    """
+    return {
+        "difference": distilled["mean"] - plain["mean"],
+        "every_seed": distilled["min"] > plain["max"],
+    }
+
+
+def collect(pipelines: Dict[str, Any]) -> Dict[str, Any]:
+    """Summarize each metric over seeds, with the gain from distilling and the teacher's share.
+
+    pipelines (Dict[str, Any]): What `evaluate.py` wrote: results by pipeline name and seed.
+    RETURNS (Dict[str, Any]): By split, mode and metric: summaries by pipeline name, `gain` and,
+        where a teacher was evaluated, `share` by pipeline name. Metrics without scores are left
+        out.
+    """
+    first = next(iter(next(iter(pipelines.values())).values()))
+    table: Dict[str, Any] = {}
+    for split in first["splits"]:
+        for mode in SECTIONS:
+            for metric in METRICS:
+                summaries = {}
+                for name, seeds in pipelines.items():
+                    scores = [run["splits"][split][mode].get(metric) for run in seeds.values()]
+                    if scores and None not in scores:
+                        summaries[name] = summarize(scores)
+                if not summaries:
+                    continue
+                cell: Dict[str, Any] = {"scores": summaries}
+                if PLAIN in summaries and DISTILLED in summaries:
+                    cell["gain"] = find_gain(summaries[PLAIN], summaries[DISTILLED])
+                if TEACHER in summaries and summaries[TEACHER]["mean"] > 0:
+                    teacher = summaries[TEACHER]["mean"]
+                    cell["share"] = {n: s["mean"] / teacher for n, s in summaries.items()}
+                table.setdefault(split, {}).setdefault(mode, {})[metric] = cell
+    return table
+
+
+def format_score(summary: Optional[Dict[str, Any]]) -> str:
+    if summary is None:
+        return "-"
+    spread = "" if summary["stdev"] is None else f" ± {100 * summary['stdev']:.1f}"
+    return f"{100 * summary['mean']:.1f}{spread}"
+
+
+def format_gain(gain: Optional[Dict[str, Any]]) -> str:
+    if gain is None:
+        return ""
+    return f"{100 * gain['difference']:+.1f}" if gain["every_seed"] else "no gain"
+
+
+def make_rows(table: Dict[str, Any], names: List[str], speeds: Dict[str, Any]) -> List[Row]:
+    """RETURNS (List[Row]): The table's rows, with a line of its own above each section."""
+    blank = [""] * (len(names) + 1)
+    rows: List[Row] = []
+    for split, modes in table.items():
+        for mode, (title, metrics) in SECTIONS.items():
+            rows.append([f"**{split}: {title}**", *blank])
+            cells = {metric: modes[mode][metric] for metric in metrics if metric in modes[mode]}
+            for metric, cell in cells.items():
+                scores = [format_score(cell["scores"].get(name)) for name in names]
+                rows.append([METRICS[metric], *scores, format_gain(cell.get("gain"))])
+            for metric, label in SHARES.items():
+                if mode == SHARES_MODE and "share" in cells.get(metric, {}):
+                    shares = cells[metric]["share"]
+                    kept = [f"{100 * shares[n]:.1f} %" if n in shares else "-" for n in names]
+                    rows.append([label, *kept, ""])
+    if speeds:
+        rows.append(["**one CPU thread, raw text**", *blank])
+        found = [speeds.get(name) for name in names]
+        per_second = [f"{s['words_per_second']:,.0f}" if s else "-" for s in found]
+        rows.append(["Words per second", *per_second, ""])
+        sizes = [f"{s['megabytes']:.1f}" if s else "-" for s in found]
+        rows.append(["Size on disk (MB)", *sizes, ""])
+    return rows
+
+
+def describe_runs(pipelines: Dict[str, Any], sources: Dict[str, Any]) -> List[str]:
+    """RETURNS (List[str]): Sentences on the training runs and on their data."""
+    runs = []
+    for name, seeds in pipelines.items():
+        updates = [run["run"]["updates"] for run in seeds.values() if run["run"]]
+        numbers = f"{min(updates):,} to {max(updates):,}" if updates else "unknown"
+        if len(set(updates)) == 1:
+            numbers = f"{updates[0]:,}"
+        runs.append(f"{name} {len(seeds)} ({numbers})")
+    sentences = [f"Seeds (updates of each): {'; '.join(runs)}."]
+    files = [
+        f"`{file}` (sha256 {digest}, from {source['found_in']})"
+        for source in sources.values()
+        for file, digest in source["sha256"].items()
+        if "train" in file
+    ]
+    if files:
+        sentences.append(f"Trained on {' and '.join(files)}.")
+    return sentences
+
+
+def write_section(path: Path, name: str, title: str, section: str) -> None:
+    """Replace what a Markdown file has between `<!-- table:NAME -->` and `<!-- end -->`; where it
+    lacks them, or does not exist, add them under a heading. The file appears whole or not at all.
+    """
+    start, end = f"<!-- table:{name} -->", "<!-- end -->"
+    text = path.read_text(encoding="utf8") if path.exists() else ""
+    if start not in text:
+        text = f"{text.rstrip()}\n\n## {title}\n\n{start}\n{end}\n".lstrip()
+    pattern = f"{re.escape(start)}.*?{re.escape(end)}"
+    text, n_found = re.subn(
+        pattern, lambda _: f"{start}\n{section}\n{end}", text, count=1, flags=re.DOTALL
+    )
+    if not n_found:
+        raise ValueError(f"{path} has {start} but no {end} after it: add that line.")
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.write_text(text, encoding="utf8")
+    os.replace(temporary, path)
+
+
+def main(
+    metrics_dir: Annotated[Path, typer.Argument(help="Folder with scores.json and speed.json")],
+    readme: Annotated[Path, typer.Argument(help="Markdown file to write the table into")],
+    title: Annotated[str, typer.Option(help="Heading, where the file has no place for it yet")],
+    command: Annotated[str, typer.Option(help="The command that the table names")],
+) -> None:
+    """Print the table and write it into README, and all its numbers into METRICS_DIR/table.json."""
+    scores_path, speed_path = metrics_dir / "scores.json", metrics_dir / "speed.json"
+    if not scores_path.exists():
+        msg.fail(f"Can't find {scores_path}: run evaluate.py first.", exits=1)
+    scores = srsly.read_json(scores_path)
+    speed = srsly.read_json(speed_path) if speed_path.exists() else {"pipelines": {}}
+    pipelines = scores["pipelines"]
+    names = list(pipelines)
+    table = collect(pipelines)
+    header = ["", *(HEADERS.get(name, name) for name in names), "gain"]
+    aligns = ["l", *"r" * (len(header) - 1)]
+    rows = make_rows(table, names, speed["pipelines"])
+    markdown = MarkdownRenderer().table(rows, header, aligns=aligns)
+    notes = [
+        f"Made by `{command}`.",
+        *describe_runs(pipelines, scores["sources"]),
+        "`spaCy` is its own `ner` and `parser`, `student` is trained without a teacher, and",
+        "`distilled` is the same student with it. Mean ± sample standard deviation over seeds;",
+        "UAS and LAS are without punctuation, as spaCy gives them, unless they say otherwise.",
+        "A gain of `distilled` over `student` counts where every seed beats every seed.",
+    ]
+    try:
+        write_section(readme, metrics_dir.name, title, f"{' '.join(notes)}\n\n{markdown}")
+    except ValueError as err:
+        msg.fail(str(err), exits=1)
+    srsly.write_json(metrics_dir / "table.json", {"table": table, "speed": speed})
+    msg.divider(title)
+    plain = [[cell.replace("**", "") for cell in row] for row in rows]
+    msg.table(plain, header=header, aligns=aligns, divider=True, max_col=40)
+    print(*notes, "", sep="\n")
+    msg.good(f"The table is in {readme}, its numbers are in {metrics_dir / 'table.json'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,103 @@
+"""Measure words per second on one thread, and the size of pipelines on disk."""
+
+# ruff: noqa: E402
+
+import os
+
+# Before anything loads a library that starts its threads
+for variable in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM", "RAYON"):
+    os.environ[f"{variable}_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated, Dict, List
+
+import spacy
+import srsly
+import typer
+from evaluate import split_arguments
+from spacy.language import Language
+from spacy.tokens import DocBin
+from wasabi import msg
+
+
+def folder_size(folder: Path) -> float:
+    """RETURNS (float): The size of a folder's files in MB (10^6 bytes)."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def read_texts(corpus: Path, n_words: int) -> List[str]:
+    """RETURNS (List[str]): Texts of a corpus, document by document, with about so many tokens."""
+    texts: List[str] = []
+    for doc in DocBin().from_disk(corpus).get_docs(spacy.blank("xx").vocab):
+        if n_words <= 0:
+            break
+        texts.append(doc.text)
+        n_words -= len(doc)
+    return texts
+
+
+def measure(
+    pipelines: Dict[str, Language], texts: List[str], n_rounds: int
+) -> Dict[str, List[float]]:
+    """Time the pipelines in turns, so that what else the machine does meets all of them alike.
+
+    pipelines (Dict[str, Language]): The pipelines by name.
+    texts (List[str]): What they annotate, tokenization included.
+    n_rounds (int): How many rounds count; one round before them does not.
+    RETURNS (Dict[str, List[float]]): Tokens that are no whitespace per second, of each round.
+    """
+    speeds: Dict[str, List[float]] = {name: [] for name in pipelines}
+    for i in range(n_rounds + 1):
+        for name, nlp in pipelines.items():
+            start = time.perf_counter()
+            docs = list(nlp.pipe(texts))
+            seconds = time.perf_counter() - start
+            if i > 0:
+                n_words = sum(not token.is_space for doc in docs for token in doc)
+                speeds[name].append(n_words / seconds)
+                print(f"round {i}  {name:<12} {speeds[name][-1]:10,.0f} words/s", flush=True)
+    return speeds
+
+
+def main(
+    output: Annotated[Path, typer.Argument(help="JSON file to write")],
+    arguments: Annotated[List[str], typer.Argument(help="CORPUS.spacy NAME=PATH ...")],
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count")] = 5,
+    words: Annotated[int, typer.Option(min=1, help="Words of the corpus to annotate")] = 10_000,
+) -> None:
+    """Time the first seed of each pipeline on raw text, on the CPU, on one thread."""
+    try:
+        corpora, found = split_arguments(arguments)
+    except ValueError as err:
+        msg.fail(str(err), exits=1)
+    folders = {name: next(iter(seeds.values())) for name, seeds in found.items()}
+    texts = read_texts(corpora[0], words)
+    speeds = measure({name: spacy.load(path) for name, path in folders.items()}, texts, rounds)
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    first = next(iter(medians.values()))
+    results = {
+        name: {
+            "words_per_second": medians[name],
+            "min": min(speeds[name]),
+            "max": max(speeds[name]),
+            "ratio": medians[name] / first,
+            "megabytes": folder_size(folders[name]),
+        }
+        for name in folders
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    srsly.write_json(output, {"machine": platform.machine(), "pipelines": results})
+    for name, result in results.items():
+        msg.good(
+            f"{name}: {result['words_per_second']:,.0f} words/s ({result['min']:,.0f} to "
+            f"{result['max']:,.0f}), {result['ratio']:.1f} times {next(iter(results))}, "
+            f"{result['megabytes']:.1f} MB"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,282 @@
+"""Train a pipeline once per seed, each in a process of its own, as `spacy train` does."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Any, Dict, Iterator, List
+
+import spacy.training.loop
+import srsly
+import typer
+from spacy import util
+from spacy.cli._util import parse_config_overrides, setup_gpu, show_validation_error
+from spacy.language import Language
+from spacy.training.initialize import init_nlp
+from thinc.api import Model
+from wasabi import msg
+from weasel.util import get_checksum, get_hash
+
+MODEL_BEST, MODEL_LAST = "model-best", "model-last"
+RUN, LOG = "run.json", "train.log"  # beside model-best: what a finished run was, what it printed
+BAR_INTERVAL = 10  # seconds between two lines of a progress bar that is not drawn in place
+TAIL = 20  # lines of the log that are shown where a run failed
+PACKAGES = ("spacy", "spacy_skd", "thinc", "numpy", "torch", "spacy-transformers", "transformers")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
+
+
+def fingerprint(config_path: Path, overrides: Dict[str, Any], bf16: bool) -> str:
+    """A hash of all that a run depends on but the seed and the code: the config with its
+    overrides, and the contents of the files and folders that its paths and the overrides name.
+    """
+    config = util.load_config(config_path, overrides=overrides, interpolate=False)
+    config["training"].pop("seed", None)
+    values = [*config.interpolate().get("paths", {}).values(), *overrides.values()]
+    inputs = sorted({v for v in values if isinstance(v, str) and v and Path(v).exists()})
+    checksums = {path: get_checksum(path) for path in inputs}
+    return get_hash({"config": config.to_str(), "inputs": checksums, "bf16": bf16})
+
+
+def is_complete(seed_dir: Path, run_hash: str) -> bool:
+    """Whether a folder holds a finished run of just this config and data."""
+    path = seed_dir / RUN
+    complete = path.exists() and (seed_dir / MODEL_BEST).exists()
+    return complete and srsly.read_json(path)["fingerprint"] == run_hash
+
+
+def use_bfloat16(nlp: Language) -> None:
+    """Run a pipeline's transformers, and nothing else in it, under bfloat16 autocast.
+
+    Weights and gradients remain float32, and so does what the transformer puts out: numpy has no
+    bfloat16, and the sums and logarithms of the losses would suffer from it.
+    """
+    import torch
+    from spacy_transformers.layers.hf_shim import HFShim
+
+    def to_float32(module: Any, inputs: Any, output: Any) -> Any:
+        for key, value in output.items():
+            is_tensor = torch.is_tensor(value)
+            output[key] = value.float() if is_tensor else tuple(v.float() for v in value)
+        return output
+
+    models = [getattr(pipe, "model", None) for _, pipe in nlp.components]
+    nodes = [node for model in models if isinstance(model, Model) for node in model.walk()]
+    modules = [shim._model for node in nodes for shim in node.shims if isinstance(shim, HFShim)]
+    if not modules:
+        raise ValueError("--bf16 is for transformers, and this pipeline has none: leave it out.")
+    for module in modules:
+        autocast = torch.autocast(module.device.type, dtype=torch.bfloat16)
+        module.forward = autocast(module.forward)
+        module.register_forward_hook(to_float32)
+
+
+def train_seed(
+    config_path: Path,
+    seed_dir: Path,
+    seed: int,
+    overrides: Dict[str, Any],
+    *,
+    bf16: bool,
+    gpu_id: int,
+) -> None:
+    """Train in this process, keep `model-best` alone, and write `run.json`: what
+    `spacy.cli.train.train` does, which hides the pipeline and the steps.
+
+    config_path (Path): The training config.
+    seed_dir (Path): The folder to write to.
+    seed (int): Takes the place of `training.seed`.
+    overrides (Dict[str, Any]): Settings that replace those of the config.
+    bf16 (bool): Whether to run transformers under bfloat16 autocast.
+    gpu_id (int): The GPU, or -1 for the CPU.
+    """
+    start = time.perf_counter()
+    steps: List[Dict[str, Any]] = []
+    train_while_improving = spacy.training.loop.train_while_improving
+
+    def recorded(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for batch, info, is_best in train_while_improving(*args, **kwargs):
+            if is_best is None and steps and steps[-1]["score"] is None:
+                steps.pop()  # of the steps without an evaluation, the last one is enough
+            steps.append({key: info[key] for key in ("step", "epoch", "words", "score")})
+            yield batch, info, is_best
+
+    run_hash = fingerprint(config_path, overrides, bf16)
+    setup_gpu(gpu_id)
+    with show_validation_error(config_path):
+        with_seed = {**overrides, "training.seed": seed}
+        config = util.load_config(config_path, overrides=with_seed, interpolate=False)
+    with show_validation_error(config_path, hint_fill=False):
+        nlp = init_nlp(config, use_gpu=gpu_id)
+    if bf16:
+        use_bfloat16(nlp)
+    (seed_dir / RUN).unlink(missing_ok=True)  # what lies there is about to be replaced
+    spacy.training.loop.train_while_improving = recorded
+    spacy.training.loop.train(nlp, seed_dir, use_gpu=gpu_id)
+    shutil.rmtree(seed_dir / MODEL_LAST)
+    evaluated = [step for step in steps if step["score"] is not None]
+    best = max(evaluated, key=lambda step: step["score"])  # the first one, as in spaCy
+    run = {
+        "seed": seed,
+        "fingerprint": run_hash,
+        "updates": steps[-1]["step"] + 1,
+        "epochs": steps[-1]["epoch"] + 1,
+        "words": steps[-1]["words"],
+        "best_updates": best["step"] + 1,
+        "score": best["score"],
+        "scores": srsly.read_json(seed_dir / MODEL_BEST / "meta.json")["performance"],
+        "seconds": round(time.perf_counter() - start, 1),
+        "config": config_path.name,
+        "overrides": overrides,
+        "bf16": bf16,
+        "versions": dict(installed_versions()),
+    }
+    srsly.write_json(seed_dir / RUN, run)
+
+
+def installed_versions() -> Iterator[Any]:
+    for package in PACKAGES:
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            continue
+
+
+def stream(command: List[str], log_path: Path, prefix: str, processes: List[Any]) -> int:
+    """Run a command, and show its output as it comes. The log gets all of it but what progress
+    bars draw.
+
+    command (List[str]): The command.
+    log_path (Path): The log.
+    prefix (str): What each line shown begins with. Where it is empty, progress bars are shown as
+        they are drawn, else as lines.
+    processes (List[Any]): The process is added to it.
+    RETURNS (int): The exit status.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    processes.append(process)
+    assert process.stdout is not None
+    # With newline="" the pieces keep their ends: a progress bar's is a carriage return
+    output = TextIOWrapper(process.stdout, encoding="utf8", errors="replace", newline="")
+    with log_path.open("w", encoding="utf8") as log:
+        for piece in output:
+            if piece.endswith("\n"):
+                log.write(piece)
+                log.flush()
+            if not prefix:
+                print(piece, end="", flush=True)
+            elif text := piece.strip("\r\n"):
+                print(f"{prefix}{text}", flush=True)
+    return process.wait()
+
+
+def train_seeds(
+    config_path: Path, output_dir: Path, seeds: List[int], arguments: List[str], *, jobs: int
+) -> List[int]:
+    """Train each seed in a process of its own, `jobs` at a time. Where one fails, those that run
+    are finished and no other is started.
+
+    config_path (Path): The training config.
+    output_dir (Path): Seed N goes to its subfolder `seed-N`.
+    seeds (List[int]): The seeds.
+    arguments (List[str]): Further arguments of each process.
+    jobs (int): How many run at a time.
+    RETURNS (List[int]): The exit status of each seed; 0 for those that were not started, too.
+    """
+    processes: List[subprocess.Popen] = []
+    failed = False
+
+    def run(seed: int) -> int:
+        nonlocal failed
+        if failed:
+            return 0
+        seed_dir = output_dir / f"seed-{seed}"
+        seed_dir.mkdir(parents=True, exist_ok=True)
+        script = [sys.executable, "-u", __file__, str(config_path), str(seed_dir)]
+        command = [*script, "--seed", str(seed), *arguments]
+        prefix = f"[seed {seed}] " if jobs > 1 else ""
+        status = stream(command, seed_dir / LOG, prefix, processes)
+        failed = failed or status != 0
+        return status
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with ThreadPoolExecutor(max_workers=jobs) as pool:
+            try:
+                return list(pool.map(run, seeds))
+            except BaseException:  # an interrupt: leave no training behind
+                failed = True
+                for process in processes:
+                    process.terminate()
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def main(
+    ctx: typer.Context,
+    config_path: Annotated[Path, typer.Argument(help="Training config", exists=True)],
+    output_dir: Annotated[Path, typer.Argument(help="Folder for seed-0, seed-1, ...")],
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by spaces")] = "0",
+    jobs: Annotated[int, typer.Option(min=1, help="How many seeds train at a time")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each")] = 1,
+    bf16: Annotated[bool, typer.Option("--bf16/--float32", help="In transformers")] = False,
+    gpu_id: Annotated[int, typer.Option(help="GPU ID or -1 for CPU")] = -1,
+    seed: Annotated[int, typer.Option(help="One seed, here and now", hidden=True)] = -1,
+) -> None:
+    """Train one pipeline per seed, with the config's settings replaced by further arguments of the
+    form --section.setting VALUE. Seeds that are complete already are left alone.
+    """
+    overrides = parse_config_overrides(list(ctx.args))
+    if seed >= 0:
+        train_seed(config_path, output_dir, seed, overrides, bf16=bf16, gpu_id=gpu_id)
+        return
+    with show_validation_error(config_path):
+        run_hash = fingerprint(config_path, overrides, bf16)
+    asked = [int(n) for n in seeds.split()]
+    complete = [n for n in asked if is_complete(output_dir / f"seed-{n}", run_hash)]
+    for n in complete:
+        msg.info(f"{output_dir / f'seed-{n}'} is complete already")
+    todo = [n for n in asked if n not in complete]
+    os.environ.update(dict.fromkeys(THREADS, str(threads)))
+    if jobs > 1 or not sys.stdout.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", str(BAR_INTERVAL))
+    arguments = [*ctx.args, "--gpu-id", str(gpu_id), *(["--bf16"] if bf16 else [])]
+    statuses = train_seeds(config_path, output_dir, todo, arguments, jobs=min(jobs, len(todo) or 1))
+    for n, status in zip(todo, statuses, strict=True):
+        if status:
+            log_path = output_dir / f"seed-{n}" / LOG
+            with log_path.open(encoding="utf8") as log:
+                tail = list(deque(log, maxlen=TAIL))
+            print(f"\nThe end of {log_path}:\n{''.join(tail)}")
+            reason = textwrap.shorten(tail[-1], 200) if tail else "it printed nothing"
+            msg.fail(
+                f"Training {config_path} with seed {n} failed with exit status {status}: {reason}"
+            )
+    if any(statuses):
+        sys.exit(1)
+    for path in sorted(output_dir.glob("seed-*")):
+        if not is_complete(path, run_hash):
+            msg.warn(f"Removing {path}: it was trained from another config or other data")
+            shutil.rmtree(path)
+    for n in asked:
+        run = srsly.read_json(output_dir / f"seed-{n}" / RUN)
+        msg.good(
+            f"{output_dir / f'seed-{n}' / MODEL_BEST}: score {run['score']:.3f} after "
+            f"{run['best_updates']} of {run['updates']} updates, {run['seconds']:.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,91 @@
+"""The best tag sequence of a linear chain, for all docs of a batch at once."""
+
+from typing import Any, Optional
+
+import numpy
+from thinc.api import get_array_module, to_numpy
+from thinc.types import Array2d
+
+from ..schemes import ValidTags
+from ..scores import ChainScores
+
+# After so many positions the running scores are brought back to a maximum of 0.
+_RESCALE_EVERY = 16
+
+
+def viterbi(
+    scores: ChainScores, valid: ValidTags, allowed: Optional[Array2d] = None
+) -> numpy.ndarray:
+    """Find the well-formed tag sequence with the highest score, for each doc.
+
+    delta_t[j] = e_t[j] + max_i (delta_t-1[i] + A[i, j]), as in Viterbi (1967), over all docs with
+    more than t tokens. Of sequences with the same score, one is returned.
+
+    scores (ChainScores): Potentials of the docs' chains. Finite.
+    valid (ValidTags): What a well-formed sequence of these tags may contain.
+    allowed (Optional[Array2d]): bool, (n_tokens, n_tags); the tags each token may have, or None for
+        all. The caller sees to it that every doc has at least one well-formed sequence of
+        allowed tags: of a doc that has none, the tags mean nothing.
+    RETURNS (ndarray): int, (n_tokens,); the tags on the host, flat like the emissions.
+    """
+    xp = get_array_module(scores.emissions)
+    lengths = numpy.asarray(scores.lengths, dtype="int64")
+    n_tokens, n_tags = scores.emissions.shape
+    if not n_tokens:
+        return numpy.zeros((0,), dtype="int64")
+
+    # Pack the tokens position by position, within a position the longest doc first: the docs that
+    # are still going on at a position are then a prefix of those at the position before.
+    by_length = numpy.argsort(-lengths, kind="stable")
+    rank = numpy.empty_like(by_length)
+    rank[by_length] = numpy.arange(len(lengths))
+    doc_starts = numpy.cumsum(lengths) - lengths
+    positions = numpy.arange(n_tokens) - numpy.repeat(doc_starts, lengths)
+    n_active = numpy.bincount(positions)
+    offsets = numpy.concatenate(([0], numpy.cumsum(n_active)))
+    packed_index = offsets[positions] + numpy.repeat(rank, lengths)
+    unpacked_index = numpy.empty_like(packed_index)
+    unpacked_index[packed_index] = numpy.arange(n_tokens)
+    last = xp.asarray(packed_index[(doc_starts + lengths - 1)[lengths > 0]])
+
+    # Tags in the first axis, so that the innermost loops run over docs: (n_tags, n_tokens).
+    unpacked = xp.asarray(unpacked_index)
+    delta: Any = scores.emissions[unpacked]
+    if allowed is not None:
+        delta[~xp.asarray(allowed)[unpacked]] = -numpy.inf
+    delta = delta.T.copy()
+    transitions: Any = scores.transitions.copy()
+    start: Any = scores.start.copy()
+    end: Any = scores.end.copy()
+    transitions[~xp.asarray(valid.transitions)] = -numpy.inf
+    start[~xp.asarray(valid.start)] = -numpy.inf
+    end[~xp.asarray(valid.end)] = -numpy.inf
+    delta[:, : n_active[0]] += start[:, None]
+    delta[:, last] += end[:, None]
+
+    # Only the scores are kept, no backpointers: an argmax over one column of transitions on the way
+    # back costs less than one over all of them on the way here.
+    widths, bounds = n_active.tolist(), offsets.tolist()
+    lowest = xp.finfo(delta.dtype).min
+    buffer = xp.empty((n_tags * n_tags * widths[0],), dtype=delta.dtype)
+    before = delta[:, : widths[0]]
+    for t in range(1, len(widths)):
+        width = widths[t]
+        here = delta[:, bounds[t] : bounds[t + 1]]
+        pairs = buffer[: n_tags * n_tags * width].reshape(n_tags, n_tags, width)
+        xp.add(before[:, None, :width], transitions[:, :, None], out=pairs)
+        here += pairs.max(axis=0)
+        if t % _RESCALE_EVERY == 0:
+            # Thousands of tokens add up to scores beside which float32 loses the differences.
+            here -= xp.maximum(here.max(axis=0), lowest)
+        before = here
+
+    tags = xp.empty((n_tokens,), dtype="int64")
+    tags[last] = delta[:, last].argmax(axis=0)
+    for t in range(len(widths) - 1, 0, -1):
+        # Docs that end at t - 1 have their tag there already.
+        columns = slice(bounds[t - 1], bounds[t - 1] + widths[t])
+        into = transitions[:, tags[bounds[t] : bounds[t + 1]]]
+        into += delta[:, columns]
+        tags[columns] = into.argmax(axis=0)
+    return to_numpy(tags)[packed_index]

@@ -1,0 +1,259 @@
+"""Distributions over the tag sequences of linear chains.
+
+A chain's log potentials are one (n_tags, n_tags) matrix a token, and its partition function is
+their product. Docs run to thousands of tokens, so the product is taken pairwise, all docs of a
+batch together: log2(longest) levels of batched matrix products instead of one step a token.
+"""
+
+from dataclasses import dataclass
+from typing import List, Optional, Tuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from ..schemes import ValidTags
+
+# The log potential of what can't occur. Finite, so that differences of two of them aren't NaN.
+IMPOSSIBLE = -1e30
+
+# Scaled probabilities are exact while no product of them underflows float64. Within a block of
+# tokens that is sure as long as no potential lies further than this below the largest of its
+# token; between blocks it's looked at.
+_SPAN = 50.0
+_BLOCK = 8
+_SMALLEST = 1e-90
+
+
+@dataclass
+class ChainPotentials:
+    """Log potentials of the tags of a batch of docs: phi_t(i, j) = before(i, j) + unary_t(j).
+
+    before (Tensor): float64, (2, n_tags, n_tags); the transitions, and for the first token of a
+        doc, which has no predecessor, the start scores in every row. IMPOSSIBLE where invalid.
+    unary (Tensor): float64, (n_tokens, n_tags); emissions, with the end scores added at the last
+        token of a doc. IMPOSSIBLE where invalid or not allowed.
+    lengths (List[int]): Tokens in each doc, may be 0.
+    """
+
+    before: Tensor
+    unary: Tensor
+    lengths: List[int]
+
+
+def doc_ends(lengths: List[int], device: torch.device) -> Tuple[Tensor, Tensor]:
+    """Where docs begin and end.
+
+    lengths (List[int]): Tokens in each doc, may be 0.
+    device (torch.device): Where to put the masks.
+    RETURNS (Tuple[Tensor, Tensor]): bool, (n_tokens,); first tokens of docs, and last ones.
+    """
+    n = numpy.asarray([length for length in lengths if length], dtype=int)
+    ends = numpy.cumsum(n)
+    first, last = numpy.zeros((2, n.sum()), dtype=bool)
+    first[ends - n] = True
+    last[ends - 1] = True
+    return torch.from_numpy(first).to(device), torch.from_numpy(last).to(device)
+
+
+def potentials(
+    emissions: Tensor,
+    transitions: Tensor,
+    start: Tensor,
+    end: Tensor,
+    lengths: List[int],
+    valid: ValidTags,
+    allowed: Optional[Tensor] = None,
+) -> ChainPotentials:
+    """Put scores and validity together.
+
+    emissions (Tensor): (n_tokens, n_tags).
+    transitions (Tensor): (n_tags, n_tags).
+    start (Tensor): (n_tags,).
+    end (Tensor): (n_tags,).
+    lengths (List[int]): Tokens in each doc.
+    valid (ValidTags): The tag sequences there are.
+    allowed (Optional[Tensor]): bool, (n_tokens, n_tags); tags each token may have. None for all.
+    RETURNS (ChainPotentials): The potentials.
+    """
+    device = emissions.device
+    may_follow = torch.tensor(valid.transitions, device=device)
+    may_start = torch.tensor(valid.start, device=device)
+    may_end = torch.tensor(valid.end, device=device)
+    _, last = doc_ends(lengths, device)
+    can_be = ~last[:, None] | may_end
+    if allowed is not None:
+        can_be = can_be & allowed
+    unary = emissions.double() + last[:, None] * end.double()
+    first = start.double().masked_fill(~may_start, IMPOSSIBLE).expand(transitions.shape)
+    before = torch.stack([transitions.double().masked_fill(~may_follow, IMPOSSIBLE), first])
+    return ChainPotentials(before, unary.masked_fill(~can_be, IMPOSSIBLE), lengths)
+
+
+def log_partition(phi: ChainPotentials) -> Tensor:
+    """The log of the summed weight of every tag sequence of each doc.
+
+    phi (ChainPotentials): The potentials.
+    RETURNS (Tensor): float64, (n_docs,); 0 for an empty doc, -inf (with a gradient of zero) for a
+        doc of which no sequence is possible.
+    """
+    return _log_partition(phi, None)
+
+
+def marginals(phi: ChainPotentials) -> Tuple[Tensor, Tensor]:
+    """Posterior probabilities of tags and of tag bigrams: the log partition's gradient.
+
+    Differentiable where the potentials are.
+
+    phi (ChainPotentials): The potentials.
+    RETURNS (Tuple[Tensor, Tensor]): float64, P(y_t = j), (n_tokens, n_tags), and
+        P(y_t-1 = i, y_t = j), (n_tokens, n_tags, n_tags), zero at a doc's first token.
+    """
+    create_graph = phi.unary.requires_grad and torch.is_grad_enabled()
+    with torch.enable_grad():
+        n_tokens, n_tags = phi.unary.shape
+        added = phi.unary.new_zeros(n_tokens, n_tags, n_tags).requires_grad_()
+        total = _log_partition(phi, added).sum()
+        (pairs,) = torch.autograd.grad(total, added, create_graph=create_graph)
+    first, _ = doc_ends(phi.lengths, pairs.device)
+    return pairs.sum(1), pairs.masked_fill(first[:, None, None], 0.0)
+
+
+def _log_partition(phi: ChainPotentials, added: Optional[Tensor]) -> Tensor:
+    """`log_partition`, and what to differentiate by for bigram marginals.
+
+    On scaled probabilities where that is exact, in log space where potentials span too much.
+
+    phi (ChainPotentials): The potentials.
+    added (Optional[Tensor]): float64, (n_tokens, n_tags, n_tags); zeros, added to the potentials.
+    RETURNS (Tensor): float64, (n_docs,).
+    """
+    filled = [d for d, length in enumerate(phi.lengths) if length]
+    # The sum is zero, and keeps a batch without tokens differentiable.
+    log_z = (
+        phi.unary.new_zeros(len(phi.lengths)) + (phi.unary if added is None else added)[:0].sum()
+    )
+    if not filled:
+        return log_z
+    counts = numpy.array([phi.lengths[d] for d in filled])
+    sums = _scaled_sum(phi, counts, added)
+    if sums is None:
+        sums = _log_space_sum(phi, counts, added)
+    return log_z.index_copy(0, torch.tensor(filled, device=phi.unary.device), sums)
+
+
+def _scaled_sum(
+    phi: ChainPotentials, counts: numpy.ndarray, added: Optional[Tensor]
+) -> Optional[Tensor]:
+    """Multiply each doc's matrices pairwise; None if that might underflow.
+
+    phi (ChainPotentials): The potentials.
+    counts (ndarray): int, (n_docs,); tokens in each doc that has any.
+    added (Optional[Tensor]): As in `_log_partition`.
+    RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
+    """
+    device = phi.unary.device
+    # The scales cancel, so no gradient needs to pass through them.
+    before_scale = phi.before.detach().amax((1, 2))
+    unary_scale = phi.unary.detach().amax(1)
+    before = phi.before - before_scale[:, None, None]
+    unary = phi.unary - unary_scale[:, None]
+    lowest = [
+        x.masked_fill(x < IMPOSSIBLE / 2, 0.0).amin() for x in (before.detach(), unary.detach())
+    ]
+    if sum(lowest) < -_SPAN:
+        return None
+    # Fill each doc up to whole blocks with identity matrices.
+    n_blocks = -(-counts // _BLOCK)
+    index, is_real = _fill_up(counts, n_blocks * _BLOCK)
+    kind = numpy.where(is_real, 0, 2)
+    kind[numpy.cumsum(n_blocks * _BLOCK) - n_blocks * _BLOCK] = 1
+    kinds = torch.from_numpy(kind).to(device)
+    tokens = torch.from_numpy(index).to(device)
+    identity = torch.eye(before.shape[1], dtype=before.dtype, device=device)[None]
+    product = torch.cat([before.exp(), identity]).index_select(0, kinds)
+    product = product * _with_row(unary).exp().index_select(0, tokens)[:, None, :]
+    if added is not None:
+        product = product * (1 + _with_row(added).index_select(0, tokens))
+    scale = _with_row(unary_scale).index_select(0, tokens)
+    scale = scale + _with_row(before_scale).index_select(0, kinds)
+    for _ in range(_BLOCK.bit_length() - 1):
+        product, scale = _multiply_pairs(product, scale)
+    counts = n_blocks
+    while True:
+        largest = product.detach().amax((1, 2))
+        largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+        product = product / largest[:, None, None]
+        scale = scale + largest.log()
+        if ((product > 0) & (product < _SMALLEST)).any():
+            return None
+        if counts.max() == 1:
+            break
+        # The odd one out at the end of a doc is paired with the identity.
+        pairs = (counts + 1) // 2
+        places = torch.from_numpy(_fill_up(counts, 2 * pairs)[0]).to(device)
+        product = torch.cat([product, identity]).index_select(0, places)
+        product, scale = _multiply_pairs(product, _with_row(scale).index_select(0, places))
+        counts = pairs
+    # All rows are the same, as they are at each doc's first token.
+    total = product[:, 0].sum(1)
+    log_z = total.clamp(min=_SMALLEST).log() + scale
+    return log_z.masked_fill((total == 0) | (scale < IMPOSSIBLE / 2), -torch.inf)
+
+
+def _fill_up(counts: numpy.ndarray, filled: numpy.ndarray) -> Tuple[numpy.ndarray, numpy.ndarray]:
+    """Lay out runs of elements in longer runs.
+
+    counts (ndarray): int, (n,); the length of each run.
+    filled (ndarray): int, (n,); the length it is to have.
+    RETURNS (Tuple[ndarray, ndarray]): int, (filled.sum(),), the element at each place,
+        counts.sum() for none, and whether there is one.
+    """
+    in_run = numpy.arange(filled.sum()) - numpy.repeat(numpy.cumsum(filled) - filled, filled)
+    is_real = in_run < numpy.repeat(counts, filled)
+    element = in_run + numpy.repeat(numpy.cumsum(counts) - counts, filled)
+    return numpy.where(is_real, element, counts.sum()), is_real
+
+
+def _with_row(tensor: Tensor) -> Tensor:
+    """RETURNS (Tensor): The tensor with a row of zeros added."""
+    return torch.cat([tensor, tensor.new_zeros(1, *tensor.shape[1:])])
+
+
+def _multiply_pairs(product: Tensor, scale: Tensor) -> Tuple[Tensor, Tensor]:
+    """RETURNS (Tuple[Tensor, Tensor]): Half as many matrices and log scales."""
+    left, right = product.view(-1, 2, *product.shape[1:]).unbind(1)
+    return torch.bmm(left, right), scale.view(-1, 2).sum(1)
+
+
+def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray, added: Optional[Tensor]) -> Tensor:
+    """The same in log space, position by position: slower on long docs, right for every score.
+
+    Combining matrices pairwise here would take n_tags^3 exponentials a token instead of n_tags^2.
+
+    phi (ChainPotentials): The potentials.
+    counts (ndarray): int, (n_docs,); tokens in each doc that has any.
+    added (Optional[Tensor]): As in `_log_partition`.
+    RETURNS (Tensor): float64, (n_docs,); log sums.
+    """
+    device = phi.unary.device
+    first, _ = doc_ends(phi.lengths, device)
+    potential = phi.before.index_select(0, first.long()) + phi.unary[:, None, :]
+    if added is not None:
+        potential = potential + added
+    order = numpy.argsort(-counts, kind="stable")
+    begins = (numpy.cumsum(counts) - counts)[order]
+    # How many docs reach each position; they are the first ones in the order.
+    reach = [int((counts > position).sum()) for position in range(counts.max())]
+    by_position = numpy.concatenate([begins[:r] + p for p, r in enumerate(reach)])
+    steps = potential.index_select(0, torch.from_numpy(by_position).to(device)).split(reach)
+    forward = steps[0][:, 0]
+    done: List[Tensor] = []
+    for step in steps[1:]:
+        # Docs that ended before this position are the last ones in the order.
+        done.append(forward[len(step) :])
+        forward = (forward[: len(step), :, None] + step).logsumexp(1)
+    done.append(forward)
+    log_z = torch.cat(done[::-1]).logsumexp(1)
+    log_z = log_z.masked_fill(log_z < IMPOSSIBLE / 2, -torch.inf)
+    return log_z.index_select(0, torch.from_numpy(numpy.argsort(order)).to(device))

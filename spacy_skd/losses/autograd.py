@@ -1,0 +1,137 @@
+"""From arrays to tensors and back: a loss on tensors as a loss with a gradient on scores."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Callable, List, Tuple, TypeVar, Union, cast
+
+import torch
+from thinc.util import is_cupy_array, torch2xp, xp2torch
+from torch import Tensor
+
+from ..scores import ArcScores, ChainScores
+
+ScoresT = TypeVar("ScoresT", ChainScores, ArcScores)
+
+
+@dataclass
+class ChainTensors:
+    """The arrays of ChainScores as tensors, of the same names and shapes."""
+
+    emissions: Tensor
+    transitions: Tensor
+    start: Tensor
+    end: Tensor
+
+
+@dataclass
+class ArcTensors:
+    """The floating point arrays of ArcScores as tensors, of the same names and shapes."""
+
+    starts: Tensor
+    labels: Tensor
+    arcs: List[Tensor]
+
+
+def floats(array: Any, device: torch.device) -> Tensor:
+    """Scores or weights to compute with.
+
+    array (Any): numpy or cupy, of any floating point type.
+    device (torch.device): Where the tensor should be.
+    RETURNS (Tensor): float64, the array's values in single precision.
+    """
+    return _single(array, device).double()
+
+
+def integers(array: Any, device: torch.device) -> Tensor:
+    """An index tensor.
+
+    array (Any): numpy or cupy, of any integer type.
+    device (torch.device): Where the tensor should be.
+    RETURNS (Tensor): int64, the array's values.
+    """
+    return cast(Tensor, xp2torch(array.astype("int64"), device=device))
+
+
+def mask(array: Any, device: torch.device) -> Tensor:
+    """A mask as a tensor.
+
+    array (Any): bool, numpy or cupy.
+    device (torch.device): Where the tensor should be.
+    RETURNS (Tensor): bool, the array's values.
+    """
+    # As bytes, since not every version of DLPack knows bool.
+    return cast(Tensor, xp2torch(array.astype("uint8"), device=device)).bool()
+
+
+def chain_tensors(scores: ChainScores, device: torch.device) -> ChainTensors:
+    """The potentials of chains as tensors.
+
+    scores (ChainScores): The scores.
+    device (torch.device): Where the tensors should be.
+    RETURNS (ChainTensors): float64.
+    """
+    return cast(ChainTensors, _group(scores, [floats(array, device) for array in _arrays(scores)]))
+
+
+def arc_tensors(scores: ArcScores, device: torch.device) -> ArcTensors:
+    """The potentials of arcs, labels and sentence starts as tensors.
+
+    scores (ArcScores): The scores.
+    device (torch.device): Where the tensors should be.
+    RETURNS (ArcTensors): float64.
+    """
+    return cast(ArcTensors, _group(scores, [floats(array, device) for array in _arrays(scores)]))
+
+
+def differentiate(loss: Callable[[Any], Tensor], scores: ScoresT) -> Tuple[float, ScoresT]:
+    """Compute a loss and its gradient with respect to scores.
+
+    Scores and gradient are in single precision, what lies between in double, whatever the caller
+    trains in: autocast would take the loss to bfloat16.
+
+    loss (Callable[[Any], Tensor]): From ChainTensors or ArcTensors, float64, on the device of the
+        scores, to a scalar.
+    scores (ScoresT): The scores.
+    RETURNS (Tuple[float, ScoresT]): The loss, and its gradient: float32, in the scores' array
+        module, zeros where the loss doesn't depend on a score.
+    """
+    arrays = _arrays(scores)
+    # xp2torch's own default is the device of thinc's current ops, wherever the array is.
+    on_gpu = is_cupy_array(arrays[0])
+    device = torch.device("cuda", arrays[0].device.id) if on_gpu else torch.device("cpu")
+    leaves = [_single(array, device).detach().requires_grad_() for array in arrays]
+    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        value = loss(_group(scores, [leaf.double() for leaf in leaves]))
+        gradients = torch.autograd.grad(value, leaves, allow_unused=True)
+    pairs = zip(leaves, gradients, strict=True)
+    filled = [torch.zeros_like(leaf) if gradient is None else gradient for leaf, gradient in pairs]
+    return float(value.detach()), _ungroup(scores, [torch2xp(g.contiguous()) for g in filled])
+
+
+def _single(array: Any, device: torch.device) -> Tensor:
+    """RETURNS (Tensor): float32; shares the array's memory where it can."""
+    array = array.astype("float32", copy=False)
+    # Neither DLPack nor PyTorch takes every layout, nor read-only memory.
+    if not (array.flags.c_contiguous and getattr(array.flags, "writeable", True)):
+        array = array.copy()
+    return cast(Tensor, xp2torch(array, device=device))
+
+
+def _arrays(scores: Union[ChainScores, ArcScores]) -> List[Any]:
+    if isinstance(scores, ChainScores):
+        return [scores.emissions, scores.transitions, scores.start, scores.end]
+    return [scores.starts, scores.labels, *scores.arcs]
+
+
+def _group(
+    scores: Union[ChainScores, ArcScores], tensors: List[Tensor]
+) -> Union[ChainTensors, ArcTensors]:
+    if isinstance(scores, ChainScores):
+        return ChainTensors(*tensors)
+    return ArcTensors(tensors[0], tensors[1], tensors[2:])
+
+
+def _ungroup(scores: Any, arrays: List[Any]) -> Any:
+    if isinstance(scores, ChainScores):
+        emissions, transitions, start, end = arrays
+        return ChainScores(emissions, transitions, start, end, scores.lengths)
+    return replace(scores, starts=arrays[0], labels=arrays[1], arcs=arrays[2:])

@@ -1,0 +1,271 @@
+"""Losses on linear chains, in PyTorch."""
+
+from typing import Any, List, Tuple
+
+import torch
+import torch.nn.functional as F
+from thinc.types import Floats1d
+from torch import Tensor
+
+from ..distributions.chain import IMPOSSIBLE, doc_ends, log_partition, potentials
+from ..schemes import ValidTags
+from ..scores import ChainScores
+from .autograd import ChainTensors, chain_tensors, differentiate, floats, mask
+
+
+def substructure_mse(
+    student: ChainScores,
+    teacher: ChainScores,
+    valid: ValidTags,
+    weights: Floats1d,
+    *,
+    transitions: bool,
+    center: bool,
+) -> Tuple[float, ChainScores]:
+    """`SubstructureMSE` for chains; the arguments are described there."""
+
+    def loss(scores: ChainTensors) -> Tensor:
+        device = scores.emissions.device
+        return mse(
+            scores,
+            chain_tensors(teacher, device),
+            student.lengths,
+            valid,
+            floats(weights, device),
+            transitions=transitions,
+            center=center,
+        )
+
+    return differentiate(loss, student)
+
+
+def substructure_kl(
+    student: ChainScores,
+    teacher: ChainScores,
+    valid: ValidTags,
+    weights: Floats1d,
+    *,
+    temperature: float,
+) -> Tuple[float, ChainScores]:
+    """`SubstructureKL` for chains; the arguments are described there."""
+
+    def loss(scores: ChainTensors) -> Tensor:
+        device = scores.emissions.device
+        return kl(
+            scores,
+            chain_tensors(teacher, device),
+            student.lengths,
+            valid,
+            floats(weights, device),
+            temperature=temperature,
+        )
+
+    return differentiate(loss, student)
+
+
+def gold_nll(
+    scores: ChainScores, valid: ValidTags, allowed: Any, weights: Floats1d
+) -> Tuple[float, ChainScores]:
+    """`chain_nll`; the arguments are described there."""
+
+    def loss(tensors: ChainTensors) -> Tensor:
+        device = tensors.emissions.device
+        return nll(tensors, scores.lengths, valid, mask(allowed, device), floats(weights, device))
+
+    return differentiate(loss, scores)
+
+
+class _Positions:
+    """The four kinds of positions in a doc, each with pairs V_t of its own.
+
+    Kind 0 is inside a doc, 1 its first token, 2 its last, 3 the only one. Everything that depends
+    on the kind alone is a table of four rows, from which `at` takes each token's.
+
+    pairs (Tensor): bool, (n_tags, n_tags); valid bigrams.
+    occurs (Tensor): bool, (4, n_tags); tags that can stand there.
+    """
+
+    def __init__(self, lengths: List[int], valid: ValidTags, device: torch.device) -> None:
+        first, last = doc_ends(lengths, device)
+        self._kind = first.long() + 2 * last.long()
+        self.pairs = mask(valid.transitions, device)
+        start, end = mask(valid.start, device), mask(valid.end, device)
+        inside = self.pairs.any(0)
+        self.occurs = torch.stack([inside, start, inside & end, start & end])
+
+    def table(self, inside: Tensor, first: Tensor, end: Tensor) -> Tensor:
+        """RETURNS (Tensor): (4, n_tags), from what precedes a tag, inside or first, and `end`."""
+        return torch.stack([inside, first, inside + end, first + end])
+
+    def at(self, table: Tensor) -> Tensor:
+        """RETURNS (Tensor): (n_tokens, ...), each token's row of a table of four rows."""
+        return table.index_select(0, self._kind)
+
+
+def mse(
+    student: ChainTensors,
+    teacher: ChainTensors,
+    lengths: List[int],
+    valid: ValidTags,
+    weights: Tensor,
+    *,
+    transitions: bool,
+    center: bool,
+) -> Tensor:
+    """sum_t w_t / |V_t| sum_{(i, j) in V_t} (phi^S_t(i, j) - phi^T_t(i, j))^2, or its variance.
+
+    With d = e^S - e^T, D = A^S - A^T and m_j the mean of the n_j valid D[i, j], the sum is that
+    between the columns and that within them,
+    sum_j n_j (d_t[j] + m_j)^2 + sum_ij (D[i, j] - m_j)^2. Neither is ever negative, so what is
+    added to a tag's emissions and taken from its transitions doesn't cancel badly.
+
+    student (ChainTensors): The student's potentials.
+    teacher (ChainTensors): The teacher's.
+    lengths (List[int]): Tokens in each doc.
+    valid (ValidTags): The tag sequences there are.
+    weights (Tensor): (n_tokens,).
+    transitions (bool): Match phi_t; else e_t alone, over the tags that can stand at t.
+    center (bool): The variance over V_t.
+    RETURNS (Tensor): Scalar.
+    """
+    positions = _Positions(lengths, valid, weights.device)
+    difference = student.emissions - teacher.emissions
+    count = positions.occurs.to(difference.dtype)
+    within = torch.zeros_like(count)
+    if transitions:
+        pairs = positions.pairs
+        n = pairs.sum(0).to(difference.dtype)
+        per_pair = (student.transitions - teacher.transitions).masked_fill(~pairs, 0.0)
+        column = per_pair.sum(0) / n.clamp(min=1)
+        spread = (per_pair - column).masked_fill(~pairs, 0.0).square().sum(0)
+        none = torch.zeros_like(n)
+        count = count * positions.table(n, torch.ones_like(n), none)
+        within = positions.table(spread, none, none).masked_fill(~positions.occurs, 0.0)
+        added = positions.table(column, student.start - teacher.start, student.end - teacher.end)
+        difference = difference + positions.at(added)
+    size = count.sum(1, keepdim=True).clamp(min=1)
+    share = positions.at(count / size)
+    difference = difference.masked_fill(~positions.at(positions.occurs), 0.0)
+    if center:
+        difference = difference - (share * difference).sum(1, keepdim=True)
+    per_token = (share * difference.square()).sum(1) + positions.at((within / size).sum(1))
+    return (weights * per_token).sum()
+
+
+def kl(
+    student: ChainTensors,
+    teacher: ChainTensors,
+    lengths: List[int],
+    valid: ValidTags,
+    weights: Tensor,
+    *,
+    temperature: float,
+) -> Tensor:
+    """tau^2 sum_t w_t KL(p^T_t || p^S_t), where p_t = softmax over V_t of phi_t / tau.
+
+    p_t(i, j) = p_t(j) p(i | j), where p_t(j) is in proportion to
+    exp(e_t[j] / tau + logsumexp_i A[i, j] / tau) and p(i | j) is the same at all t, so that
+    KL_t = KL(p^T_t(j) || p^S_t(j)) + sum_j p^T_t(j) KL(p^T(i | j) || p^S(i | j)).
+
+    student (ChainTensors): The student's potentials.
+    teacher (ChainTensors): The teacher's.
+    lengths (List[int]): Tokens in each doc.
+    valid (ValidTags): The tag sequences there are.
+    weights (Tensor): (n_tokens,).
+    temperature (float): tau.
+    RETURNS (Tensor): Scalar.
+    """
+    positions = _Positions(lengths, valid, weights.device)
+
+    def factors(scores: ChainTensors) -> Tuple[Tensor, Tensor]:
+        pairs = (scores.transitions / temperature).masked_fill(~positions.pairs, IMPOSSIBLE)
+        before = pairs.logsumexp(0)
+        added = positions.table(before, scores.start / temperature, scores.end / temperature)
+        tags = scores.emissions / temperature + positions.at(added)
+        tags = tags.masked_fill(~positions.at(positions.occurs), IMPOSSIBLE)
+        return tags.log_softmax(1), pairs - before
+
+    student_tags, student_given = factors(student)
+    teacher_tags, teacher_given = factors(teacher)
+    per_column = F.kl_div(student_given, teacher_given, reduction="none", log_target=True).sum(0)
+    none = torch.zeros_like(per_column)
+    given = positions.at(positions.table(per_column, none, none))
+    per_tag = F.kl_div(student_tags, teacher_tags, reduction="none", log_target=True)
+    per_token = (per_tag + teacher_tags.exp() * given).sum(1)
+    return temperature**2 * (weights * per_token).sum()
+
+
+def nll(
+    scores: ChainTensors, lengths: List[int], valid: ValidTags, allowed: Tensor, weights: Tensor
+) -> Tensor:
+    """sum_d w_d (log Z_d - log of the part of Z_d that `allowed` leaves).
+
+    scores (ChainTensors): The potentials.
+    lengths (List[int]): Tokens in each doc.
+    valid (ValidTags): The tag sequences there are.
+    allowed (Tensor): bool, (n_tokens, n_tags).
+    weights (Tensor): (n_docs,).
+    RETURNS (Tensor): Scalar.
+    RAISES (ValueError): If a doc has no valid tag sequence that is allowed.
+    """
+    is_exact = (allowed.sum(1) == 1).tolist()
+    ends = torch.tensor(lengths).cumsum(0).tolist()
+    exact: List[int] = []
+    partial: List[int] = []
+    for d, weight in enumerate(weights.tolist()):
+        if weight and lengths[d]:
+            one_each = all(is_exact[ends[d] - lengths[d] : ends[d]])
+            (exact if one_each else partial).append(d)
+    docs = exact + partial
+    if not docs:
+        return scores.emissions.sum() * 0.0
+    device = weights.device
+    tokens = torch.cat([torch.arange(ends[d] - lengths[d], ends[d]) for d in docs]).to(device)
+    emissions = scores.emissions.index_select(0, tokens)
+    allowed = allowed.index_select(0, tokens)
+    lengths = [lengths[d] for d in docs]
+    chain = (scores.transitions, scores.start, scores.end)
+    log_z = log_partition(potentials(emissions, *chain, lengths, valid))
+    n = sum(lengths[: len(exact)])
+    exact_lengths, partial_lengths = lengths[: len(exact)], lengths[len(exact) :]
+    tags = allowed[:n].long().argmax(1)
+    of_path = _path_score(emissions[:n], *chain, exact_lengths, valid, tags)
+    phi = potentials(emissions[n:], *chain, partial_lengths, valid, allowed[n:])
+    gold = torch.cat([of_path, log_partition(phi)])
+    impossible = torch.isneginf(gold.detach()).nonzero()
+    if len(impossible):
+        raise ValueError(
+            f"Doc {docs[int(impossible[0])]} of the batch has no tag sequence that is valid in the "
+            "tagging scheme and agrees with its annotation."
+        )
+    return (weights.index_select(0, torch.tensor(docs, device=device)) * (log_z - gold)).sum()
+
+
+def _path_score(
+    emissions: Tensor,
+    transitions: Tensor,
+    start: Tensor,
+    end: Tensor,
+    lengths: List[int],
+    valid: ValidTags,
+    tags: Tensor,
+) -> Tensor:
+    """The score of one tag sequence a doc.
+
+    tags (Tensor): int64, (n_tokens,); the other arguments are those of `potentials`.
+    RETURNS (Tensor): float64, (n_docs,), -inf where a sequence isn't valid.
+    """
+    device = emissions.device
+    first, last = doc_ends(lengths, device)
+    before = tags.roll(1)
+    is_valid = torch.where(
+        first, mask(valid.start, device)[tags], mask(valid.transitions, device)[before, tags]
+    ) & (~last | mask(valid.end, device)[tags])
+    per_token = emissions.double().gather(1, tags[:, None]).squeeze(1)
+    per_token = per_token + torch.where(
+        first, start.double()[tags], transitions.double()[before, tags]
+    )
+    per_token = per_token + last * end.double()[tags]
+    per_token = per_token.masked_fill(~is_valid, -torch.inf)
+    doc = torch.repeat_interleave(torch.tensor(lengths, dtype=torch.long)).to(device)
+    return per_token.new_zeros(len(lengths)).index_add(0, doc, per_token)

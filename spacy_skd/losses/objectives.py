@@ -1,0 +1,153 @@
+"""Distillation objectives: a student matches its teacher's scores on every sub-structure.
+
+These are what `[components.ner.distillation]` makes. They hold settings and nothing else.
+"""
+
+from typing import FrozenSet, Optional, Protocol, Tuple, runtime_checkable
+
+import numpy
+from thinc.types import Floats1d
+
+from ..schemes import ValidTags
+from ..scores import ArcScores, ChainScores
+from .backend import torch_side
+
+
+@runtime_checkable
+class DistillationLoss(Protocol):
+    """What a component asks of the objective it learns from its teacher by.
+
+    accepts (FrozenSet[str]): What a teacher may give; one of it is enough.
+    label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
+        labels are matched. None for all.
+    """
+
+    accepts: FrozenSet[str]
+    label_heads: Optional[int]
+
+    def chain(
+        self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+    ) -> Tuple[float, ChainScores]:
+        """Compare the chains of a batch.
+
+        student (ChainScores): The student's scores.
+        teacher (ChainScores): The teacher's, for the same tokens, in the order of the student's
+            tags, in any array module.
+        valid (ValidTags): The tag sequences there are, without tags that one side lacks: those
+            count nowhere and have a gradient of zero.
+        weights (Floats1d): (n_tokens,); 0 takes a token out.
+        RETURNS (Tuple[float, ChainScores]): The weighted sum of the tokens' losses, and its
+            gradient with respect to the student's scores, float32.
+        """
+        ...
+
+    def arcs(
+        self,
+        student: ArcScores,
+        teacher: ArcScores,
+        labels: numpy.ndarray,
+        weights: Floats1d,
+        start_weights: Floats1d,
+    ) -> Tuple[float, ArcScores]:
+        """Compare the arcs, labels and sentence starts of a batch.
+
+        student (ArcScores): The student's scores.
+        teacher (ArcScores): The teacher's, for the same sentences and heads, in the order of the
+            student's labels, in any array module. No head is there twice for one token.
+        labels (ndarray): bool, (n_labels,); False for labels that one side lacks: those count
+            nowhere and have a gradient of zero.
+        weights (Floats1d): (n_tokens,); for arcs and labels. 0 takes a token out.
+        start_weights (Floats1d): (n_tokens,); for sentence starts.
+        RETURNS (Tuple[float, ArcScores]): The weighted sum of the tokens' losses, and its gradient
+            with respect to the student's scores, float32.
+        """
+        ...
+
+
+class SubstructureMSE:
+    """Match raw scores: the squared difference on every bigram of tags, arc and labelled arc.
+
+    The chain's is Lin et al. 2022 (arXiv 2203.04825), eq. 7, as a mean over the sub-structures of
+    each token; the parser's is ours. Label scores of an arc count by the teacher's probability of
+    that arc.
+
+    transitions (bool): Chains: match emission plus transition; else the bare emissions, over the
+        tags that can occur at the token.
+    center (bool): Take the variance of the difference over each token's sub-structures, since a
+        softmax ignores a constant; else the mean square.
+    label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
+        labels are matched. None for all.
+    """
+
+    accepts: FrozenSet[str] = frozenset({"potentials"})
+
+    def __init__(
+        self, transitions: bool = True, center: bool = True, label_heads: Optional[int] = 4
+    ) -> None:
+        self.transitions = transitions
+        self.center = center
+        self.label_heads = label_heads
+
+    def chain(
+        self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+    ) -> Tuple[float, ChainScores]:
+        """Compare the chains of a batch: see `DistillationLoss.chain`."""
+        return torch_side("chain").substructure_mse(
+            student, teacher, valid, weights, transitions=self.transitions, center=self.center
+        )
+
+    def arcs(
+        self,
+        student: ArcScores,
+        teacher: ArcScores,
+        labels: numpy.ndarray,
+        weights: Floats1d,
+        start_weights: Floats1d,
+    ) -> Tuple[float, ArcScores]:
+        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
+        return torch_side("arcs").substructure_mse(
+            student, teacher, labels, weights, start_weights, center=self.center
+        )
+
+
+class SubstructureKL:
+    """Match local, softened distributions: tau^2 KL(teacher || student) on every sub-structure.
+
+    Of chains: over the valid bigrams at each token. Of arcs: exactly that of the joint of head and
+    label, both softened. tau^2 keeps the gradient's size the same whatever the temperature (Hinton
+    et al. 2015).
+
+    temperature (float): tau, more than 0.
+    label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
+        labels are matched. None for all.
+    RAISES (ValueError): If the temperature is 0 or less.
+    """
+
+    accepts: FrozenSet[str] = frozenset({"potentials"})
+
+    def __init__(self, temperature: float = 1.0, label_heads: Optional[int] = 4) -> None:
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}, but has to be more than 0.")
+        self.temperature = temperature
+        self.label_heads = label_heads
+
+    def chain(
+        self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+    ) -> Tuple[float, ChainScores]:
+        """Compare the chains of a batch: see `DistillationLoss.chain`."""
+        return torch_side("chain").substructure_kl(
+            student, teacher, valid, weights, temperature=self.temperature
+        )
+
+    def arcs(
+        self,
+        student: ArcScores,
+        teacher: ArcScores,
+        labels: numpy.ndarray,
+        weights: Floats1d,
+        start_weights: Floats1d,
+    ) -> Tuple[float, ArcScores]:
+        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
+        return torch_side("arcs").substructure_kl(
+            student, teacher, labels, weights, start_weights, temperature=self.temperature
+        )

@@ -1,0 +1,1 @@
+"""thinc architectures, from docs to scores, with backprop."""

@@ -1,0 +1,91 @@
+"""Biaffine scores of the arcs between the tokens of each sentence (Dozat and Manning 2017)."""
+
+from typing import Any, Callable, List, Optional, Tuple
+
+from thinc.api import Model, glorot_uniform_init
+from thinc.types import Floats1d, Floats2d, Floats3d
+
+from ..scores import SentenceGroup
+
+# Vectors of the tokens as dependents (n_tokens, width); as heads, the root's after the last
+# token's (n_tokens + 1, width); the sentences.
+InT = Tuple[Floats2d, Floats2d, List[SentenceGroup]]
+
+
+def ArcScorer(width: Optional[int] = None) -> Model[InT, List[Floats3d]]:
+    """Score each token of a sentence, and the root, as the head of each token.
+
+    a_d(h) = dep_d W head_h + b head_h. A bias for the dependent would not change the choice of a
+    head, so there is none.
+
+    width (Optional[int]): Width of the vectors of heads and dependents.
+    RETURNS (Model[InT, List[Floats3d]]): For each group of sentences (n_sents, L, L + 1), head 0
+        the root; what stands at padding has no meaning, and its gradient must be zero.
+    """
+    return Model(
+        "arc_scorer", forward, init=init, dims={"nI": width}, params={"W": None, "b": None}
+    )
+
+
+def forward(
+    model: Model[InT, List[Floats3d]], X: InT, is_train: bool
+) -> Tuple[List[Floats3d], Callable[[List[Floats3d]], Tuple[Floats2d, Floats2d]]]:
+    deps, heads, groups = X
+    xp = model.ops.xp
+    W: Any = model.get_param("W")
+    b: Any = model.get_param("b")
+    # As seen by a dependent: (n_tokens + 1, width), and the head's own score (n_tokens + 1,).
+    seen: Any = model.ops.gemm(heads, W, trans2=True)
+    bias: Any = heads @ b
+    rows = [(group.tokens, head_rows(group, len(deps))) for group in groups]
+    arcs = [
+        xp.matmul(deps[d], seen[h].transpose(0, 2, 1)) + bias[h][:, None, :] for d, h in rows
+    ]
+
+    def backprop(d_arcs: List[Floats3d]) -> Tuple[Floats2d, Floats2d]:
+        # One row more than there are dependents takes what is written at padding: zeros.
+        d_deps: Any = model.ops.alloc2f(deps.shape[0] + 1, deps.shape[1])
+        d_seen: Any = model.ops.alloc2f(*seen.shape)
+        d_bias: Any = model.ops.alloc1f(seen.shape[0])
+        padding = len(deps)
+        for group, (d, h), d_arc in zip(groups, rows, d_arcs):
+            d_deps[xp.where(group.is_token, d, padding)] = xp.matmul(d_arc, seen[h])
+            d_group_seen = xp.matmul(d_arc.transpose(0, 2, 1), deps[d])
+            d_group_bias = d_arc.sum(axis=1)
+            # Each token is in one sentence, while all sentences (and all padding) share the root.
+            d_root = d_seen[-1] + d_group_seen[:, 0].sum(axis=0)
+            d_root_bias = d_bias[-1] + d_group_bias[:, 0].sum()
+            d_seen[h[:, 1:]] = d_group_seen[:, 1:]
+            d_bias[h[:, 1:]] = d_group_bias[:, 1:]
+            d_seen[-1] = d_root
+            d_bias[-1] = d_root_bias
+        model.inc_grad("W", model.ops.gemm(d_seen, heads, trans1=True))
+        model.inc_grad("b", d_bias @ heads)
+        d_heads = model.ops.gemm(d_seen, W) + d_bias[:, None] * b
+        return d_deps[:-1], d_heads
+
+    return arcs, backprop
+
+
+def head_rows(group: SentenceGroup, n_tokens: int) -> Any:
+    """Where a group's heads stand among vectors of all tokens with the root's after the last.
+
+    group (SentenceGroup): The group.
+    n_tokens (int): Tokens in the batch, so the root's row.
+    RETURNS (Ints2d): (n_sents, L + 1); the root in the first column and at padding.
+    """
+    xp = group.xp
+    root = xp.full((len(group), 1), n_tokens, dtype=group.tokens.dtype)
+    return xp.concatenate([root, xp.where(group.is_token, group.tokens, n_tokens)], axis=1)
+
+
+def init(
+    model: Model[InT, List[Floats3d]],
+    X: Optional[InT] = None,
+    Y: Optional[List[Floats3d]] = None,
+) -> None:
+    width = model.get_dim("nI")
+    W: Floats2d = glorot_uniform_init(model.ops, (width, width))
+    b: Floats1d = model.ops.alloc1f(width)
+    model.set_param("W", W)
+    model.set_param("b", b)

@@ -1,0 +1,396 @@
+"""biaffine_parser: dependency trees from biaffine arc scores, and the sentences they span."""
+
+from dataclasses import dataclass, replace
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple, Union
+
+import numpy
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+from spacy.vocab import Vocab
+from thinc.api import Config, Model
+from thinc.types import Floats3d, Ints2d
+
+from ..decoding import decode_heads, sentence_spans
+from ..losses import DistillationLoss, arc_cross_entropy
+from ..models.biaffine_parser import SentenceScorer, resize_biaffine_parser
+from ..scores import (
+    ArcScores,
+    Scores,
+    SentenceGroup,
+    TeacherHead,
+    first_tokens,
+    group_sentences,
+)
+from .gold import (
+    STARTS,
+    UNKNOWN,
+    gold_parse,
+    gold_sentence_starts,
+    known_sentence_starts,
+    sentence_starts,
+)
+from .structured_pipe import Loss, StructuredPipe
+
+_DEFAULT_CONFIG = """
+[model]
+@architectures = "spacy-skd.BiaffineParser.v1"
+arc_width = 128
+label_width = 64
+dropout = null
+
+[model.tok2vec]
+@architectures = "spacy.HashEmbedCNN.v2"
+pretrained_vectors = null
+width = 96
+depth = 4
+embed_size = 2000
+window_size = 1
+maxout_pieces = 3
+subword_features = true
+"""
+DEFAULT_BIAFFINE_PARSER_MODEL = Config().from_str(_DEFAULT_CONFIG)["model"]
+
+# The dep that marks the root of a sentence, in spaCy and in its converters.
+ROOT = "ROOT"
+
+# In prediction, how many tokens are scored at once: the memory that arcs and hidden vectors take
+# grows with it, and beyond some thousand nothing gets faster.
+_TOKENS_AT_ONCE = 10_000
+
+
+@Language.factory(
+    "biaffine_parser",
+    assigns=["token.dep", "token.head", "token.is_sent_start", "doc.sents"],
+    default_config={
+        "model": DEFAULT_BIAFFINE_PARSER_MODEL,
+        "max_tokens": 256,
+        "distillation": None,
+        "distillation_weight": 0.5,
+        "scorer": {"@scorers": "spacy.parser_scorer.v1"},
+    },
+    default_score_weights={
+        "dep_uas": 0.5,
+        "dep_las": 0.5,
+        "dep_las_per_type": None,
+        "sents_p": None,
+        "sents_r": None,
+        "sents_f": 0.0,
+    },
+)
+def make_biaffine_parser(
+    nlp: Language,
+    name: str,
+    model: Model[List[Doc], SentenceScorer],
+    max_tokens: int,
+    distillation: Optional[object],
+    distillation_weight: Union[float, Iterator[float]],
+    scorer: Optional[Callable],
+) -> "BiaffineParser":
+    """Create a BiaffineParser.
+
+    model (Model[List[Doc], SentenceScorer]): Scores, e.g. spacy-skd.BiaffineParser.v1.
+    max_tokens (int): The longest sentence that is parsed as a whole: a longer one is split where
+        a boundary is most probable. Time and memory grow with its square.
+    distillation (Optional[DistillationLoss]): How to learn from a teacher; null: not at all.
+    distillation_weight (Union[float, Iterator[float]]): lambda: the share of the distillation
+        loss, a number from 0 to 1 or a schedule. Tokens without a gold head have 1.
+    scorer (Optional[Callable]): The scoring method.
+    """
+    return BiaffineParser(
+        nlp.vocab,
+        model,
+        name,
+        max_tokens=max_tokens,
+        distillation=distillation,  # type: ignore[arg-type]
+        distillation_weight=distillation_weight,
+        scorer=scorer,
+    )
+
+
+@dataclass
+class Parse:
+    """The dependency trees of a doc.
+
+    heads (ndarray): int, (n_tokens,); each token's head as an index into the doc, a root's its own.
+    labels (ndarray): int, (n_tokens,); indices into the component's labels.
+    """
+
+    heads: numpy.ndarray
+    labels: numpy.ndarray
+
+
+class BiaffineParser(StructuredPipe):
+    """Dependency parsing with biaffine scores, sentence by sentence.
+
+    It scores sentence starts itself, and keeps to those that are set.
+
+    vocab (Vocab): The shared vocabulary.
+    model (Model[List[Doc], SentenceScorer]): Scores.
+    name (str): The component's name.
+    max_tokens (int): The longest sentence that is parsed as a whole.
+    distillation, distillation_weight, scorer: See StructuredPipe.
+    """
+
+    factory = "biaffine_parser"
+    # A parser has no chain of tags; see TeacherHead.
+    scheme = None
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[List[Doc], SentenceScorer],
+        name: str = "biaffine_parser",
+        *,
+        max_tokens: int = 256,
+        distillation: Optional[DistillationLoss] = None,
+        distillation_weight: Union[float, Iterator[float]] = 0.5,
+        scorer: Optional[Callable] = None,
+    ) -> None:
+        super().__init__(
+            vocab,
+            model,
+            name,
+            distillation=distillation,
+            distillation_weight=distillation_weight,
+            scorer=scorer,
+        )
+        if max_tokens < 1:
+            raise ValueError(
+                f'The max_tokens of component "{name}" is {max_tokens}: set it to the length of '
+                "the longest sentence that should be parsed as a whole, e.g. 256."
+            )
+        self.max_tokens = max_tokens
+
+    # Prediction
+
+    def predict(self, docs: Iterable[Doc]) -> List[Parse]:
+        """The best trees of each doc, within the sentences that are set on it or predicted.
+
+        docs (Iterable[Doc]): The docs.
+        RETURNS (List[Parse]): A parse for each.
+        """
+        parses: List[Parse] = []
+        for batch in _batches_of_tokens(docs, _TOKENS_AT_ONCE):
+            parses.extend(self._predict(batch))
+        return parses
+
+    def _predict(self, docs: List[Doc]) -> List[Parse]:
+        ops = self.model.ops
+        lengths = [len(doc) for doc in docs]
+        n_tokens = sum(lengths)
+        if not n_tokens:
+            nothing = numpy.zeros((0,), dtype="i8")
+            return [Parse(nothing, nothing) for _ in docs]
+        scorer = self.model.predict(docs)
+        groups = self._sentences(scorer, [sentence_starts(doc) for doc in docs])
+        heads = numpy.zeros((n_tokens,), dtype="i8")
+        for group, arcs in zip(groups, scorer.arcs(groups)):
+            group_heads = decode_heads(group, arcs)
+            for start, length, row in zip(group.starts, group.lengths, group_heads):
+                heads[start : start + length] = row[:length]
+        is_root = heads == 0
+        label_scores = scorer.labels(groups, ops.xp.asarray(heads[:, None]))[:, 0]
+        if ROOT in self.cfg["labels"] and len(self.labels) > 1:
+            # A root is ROOT, and nothing else is.
+            root = self.cfg["labels"].index(ROOT)
+            label_scores[:, root] = ops.xp.where(
+                ops.xp.asarray(is_root), float("inf"), -float("inf")
+            )
+        labels = ops.to_numpy(label_scores.argmax(axis=1))
+        absolute = numpy.where(is_root, numpy.arange(n_tokens), first_tokens(groups) + heads - 1)
+        ends = numpy.cumsum(lengths)
+        return [
+            Parse(absolute[end - length : end] - (end - length), labels[end - length : end])
+            for end, length in zip(ends, lengths)
+        ]
+
+    def set_annotations(self, docs: Iterable[Doc], parses: List[Parse]) -> None:
+        """Set heads and deps of docs, and with them their sentences.
+
+        docs (Iterable[Doc]): The docs.
+        parses (List[Parse]): What `predict` gave.
+        """
+        hashes = numpy.array([self.vocab.strings.add(label) for label in self.labels], dtype="u8")
+        for doc, parse in zip(docs, parses):
+            if len(doc):
+                offsets = (parse.heads - numpy.arange(len(doc))).astype("i8").view("u8")
+                doc.from_array(["HEAD", "DEP"], numpy.stack([offsets, hashes[parse.labels]], axis=1))
+
+    def _sentences(
+        self, scorer: SentenceScorer, presets: List[numpy.ndarray]
+    ) -> List[SentenceGroup]:
+        spans = sentence_spans(
+            scorer.starts, scorer.lengths, numpy.concatenate(presets), self.max_tokens
+        )
+        return group_sentences(spans, self.model.ops.xp)
+
+    # Training
+
+    def batch_loss(self, examples: List[Example], scorer: SentenceScorer) -> Loss:
+        """See StructuredPipe.batch_loss. lambda counts per token: 1 where there is no gold head,
+        0 where the gold label is unknown to the teacher."""
+        ops = self.model.ops
+        xp = ops.xp
+        n_tokens = sum(scorer.lengths)
+        starts = numpy.concatenate([gold_sentence_starts(eg) for eg in examples])
+        heads, labels = self._gold_arcs(examples)
+        has_head, has_start = heads >= 0, starts != UNKNOWN
+        # A doc's first token starts a sentence whatever the scores: nothing to be learned.
+        is_free = numpy.ones((n_tokens,), dtype="f")
+        is_free[[end - n for end, n in zip(numpy.cumsum(scorer.lengths), scorer.lengths) if n]] = 0
+
+        teacher = self._teacher.head if self._is_distilling else None
+        weight = numpy.zeros((n_tokens,), dtype="f")
+        start_weight = numpy.zeros((n_tokens,), dtype="f")
+        teacher_scores: Optional[ArcScores] = None
+        if teacher is not None:
+            known = self._known_to(teacher)
+            weight = numpy.where(has_head, self._weight.value, 1.0)
+            weight[(labels >= 0) & ~known[labels]] = 0
+            start_weight = numpy.where(has_start, self._weight.value, 1.0)
+            if weight.any() or start_weight.any():
+                given = teacher.scores(examples, self._loss_function.label_heads)
+                teacher_scores = self.in_student_labels(given, teacher)
+        if teacher_scores is not None:
+            # The teacher has kept to the same gold sentences, and where there are none, settled them.
+            groups = [SentenceGroup(g.starts, g.lengths, xp) for g in teacher_scores.groups]
+            teacher_heads = xp.asarray(teacher_scores.heads)
+        else:
+            groups = self._sentences(scorer, [known_sentence_starts(eg) for eg in examples])
+            teacher_heads = xp.zeros((n_tokens, 0), dtype="i8")
+
+        heads = _within_sentences(heads, groups)
+        gold_heads = xp.asarray(heads)
+        scores = scorer.scores(groups, xp.concatenate([gold_heads[:, None], teacher_heads], axis=1))
+        gold, gradient = arc_cross_entropy(
+            scores,
+            gold_heads,
+            xp.asarray(numpy.where(heads >= 0, labels, -1)),
+            xp.asarray(numpy.where(has_start, starts == STARTS, -1)),
+            xp.asarray((1 - weight) * has_head, dtype="f"),
+            xp.asarray((1 - start_weight) * is_free * has_start, dtype="f"),
+        )
+        if teacher is None or teacher_scores is None:
+            return Loss(gold, 0.0, gradient)
+        distill, d_distill = self._loss_function.arcs(
+            replace(scores, heads=teacher_heads, labels=scores.labels[:, 1:]),
+            teacher_scores,
+            known,
+            xp.asarray(weight, dtype="f"),
+            xp.asarray(start_weight * is_free, dtype="f"),
+        )
+        gradient.starts += d_distill.starts
+        gradient.labels[:, 1:] += d_distill.labels
+        for arcs, d_arcs in zip(gradient.arcs, d_distill.arcs):
+            arcs += d_arcs
+        return Loss(gold, distill, gradient)
+
+    def teacher_scores(self, docs: List[Doc], n_heads: Optional[int] = None) -> ArcScores:
+        """See StructuredPipe.teacher_scores."""
+        scorer = self.model.predict(docs)
+        groups = self._sentences(scorer, [sentence_starts(doc) for doc in docs])
+        arcs = scorer.arcs(groups)
+        heads = _best_heads(groups, arcs, n_heads, len(scorer.starts))
+        return ArcScores(scorer.starts, groups, arcs, heads, scorer.labels(groups, heads))
+
+    def get_teacher_student_loss(
+        self, teacher_scores: Scores, student_scores: SentenceScorer
+    ) -> Tuple[float, ArcScores]:
+        """See StructuredPipe.get_teacher_student_loss."""
+        assert isinstance(teacher_scores, ArcScores)
+        weights = self.model.ops.alloc1f(len(student_scores.starts)) + 1
+        scores = student_scores.scores(teacher_scores.groups, teacher_scores.heads)
+        every_label = numpy.ones((len(self.labels),), dtype=bool)
+        return self._loss_function.arcs(scores, teacher_scores, every_label, weights, weights)
+
+    def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> ArcScores:
+        """See StructuredPipe.in_student_labels."""
+        assert isinstance(scores, ArcScores)
+        if teacher.labels == self.labels:
+            return scores
+        return replace(scores, labels=scores.labels[:, :, self._index_in(teacher)])
+
+    def _index_in(self, teacher: TeacherHead) -> numpy.ndarray:
+        """The teacher's index of each label, -1 for none: int, (n_labels,)."""
+        index = {label: i for i, label in enumerate(teacher.labels)}
+        return numpy.array([index.get(label, -1) for label in self.labels], dtype="i8")
+
+    def _known_to(self, teacher: TeacherHead) -> numpy.ndarray:
+        """Which labels a teacher knows: bool, (n_labels,)."""
+        return self._index_in(teacher) >= 0
+
+    def _gold_arcs(self, examples: List[Example]) -> Tuple[numpy.ndarray, numpy.ndarray]:
+        """Gold heads and labels of a batch.
+
+        examples (List[Example]): The batch.
+        RETURNS (Tuple[ndarray, ndarray]): Both int, (n_tokens,): flat indices of the heads, a
+            root's its own; indices of the labels. -1 where not known.
+        """
+        index = {label: i for i, label in enumerate(self.labels)}
+        all_heads, all_labels = [], []
+        offset = 0
+        for eg in examples:
+            heads, deps = gold_parse(eg)
+            all_heads.append(numpy.where(heads >= 0, heads + offset, -1))
+            all_labels.extend(index.get(dep, -1) if dep is not None else -1 for dep in deps)
+            offset += len(heads)
+        return numpy.concatenate(all_heads), numpy.array(all_labels, dtype="i8")
+
+    def _gold_labels(self, eg: Example) -> Iterable[str]:
+        return {token.dep_ for token in eg.reference if token.dep}
+
+    def _resize_model(self) -> None:
+        resize_biaffine_parser(self.model, len(self.labels))
+
+
+def _batches_of_tokens(docs: Iterable[Doc], n_tokens: int) -> Iterator[List[Doc]]:
+    """Consecutive docs with at most so many tokens, or a single longer one."""
+    batch: List[Doc] = []
+    size = 0
+    for doc in docs:
+        if batch and size + len(doc) > n_tokens:
+            yield batch
+            batch, size = [], 0
+        batch.append(doc)
+        size += len(doc)
+    if batch:
+        yield batch
+
+
+def _within_sentences(heads: numpy.ndarray, groups: List[SentenceGroup]) -> numpy.ndarray:
+    """Heads as indices into the sentence.
+
+    heads (ndarray): int, (n_tokens,); flat indices, a root's its own, -1 for none.
+    groups (List[SentenceGroup]): The sentences.
+    RETURNS (ndarray): int, (n_tokens,); 0 the root, i + 1 the sentence's token i, -1 for none and
+        where the head is outside the sentence (one that was split, or whose start is predicted).
+    """
+    first = first_tokens(groups)
+    inside = (heads >= 0) & (first[heads] == first)
+    is_root = heads == numpy.arange(len(heads))
+    return numpy.where(is_root, 0, numpy.where(inside, heads - first + 1, -1))
+
+
+def _best_heads(
+    groups: List[SentenceGroup], arcs: List[Floats3d], k: Optional[int], n_tokens: int
+) -> Ints2d:
+    """The most probable heads of each token.
+
+    groups (List[SentenceGroup]): The sentences.
+    arcs (List[Floats3d]): For each group (n_sents, L, L + 1).
+    k (Optional[int]): How many; None for all there are.
+    n_tokens (int): Tokens in the batch.
+    RETURNS (Ints2d): (n_tokens, k), best first; -1 where a sentence has fewer.
+    """
+    xp = groups[0].xp
+    k = max(group.width for group in groups) if k is None else k
+    # One row more than there are tokens takes what is written at padding.
+    best = xp.full((n_tokens + 1, k), -1, dtype="i8")
+    for group, scores in zip(groups, arcs):
+        masked = xp.where(group.is_arc, scores, -xp.inf)
+        order = xp.argsort(-masked, axis=2)[:, :, :k]
+        order = xp.where(xp.take_along_axis(masked, order, axis=2) > -xp.inf, order, -1)
+        rows = xp.where(group.is_token, group.tokens, n_tokens)
+        best[rows, : order.shape[2]] = order
+    return best[:-1]

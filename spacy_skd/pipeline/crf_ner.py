@@ -1,0 +1,270 @@
+"""crf_ner: a linear-chain CRF over entity tags."""
+
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple, Union
+
+import numpy
+from spacy.language import Language
+from spacy.tokens import Doc, Span
+from spacy.training import Example
+from spacy.vocab import Vocab
+from thinc.api import Config, Model
+from thinc.types import Ints1d
+
+from ..decoding import viterbi
+from ..losses import DistillationLoss, chain_nll
+from ..models.crf_tagger import resize_crf_tagger
+from ..schemes import TagScheme
+from ..scores import ChainScores, Scores, TeacherHead
+from .gold import allowed_tags, gold_tags
+from .structured_pipe import Loss, StructuredPipe
+
+_DEFAULT_CONFIG = """
+[model]
+@architectures = "spacy-skd.CRFTagger.v1"
+
+[model.tok2vec]
+@architectures = "spacy.HashEmbedCNN.v2"
+pretrained_vectors = null
+width = 96
+depth = 4
+embed_size = 2000
+window_size = 1
+maxout_pieces = 3
+subword_features = true
+"""
+DEFAULT_CRF_NER_MODEL = Config().from_str(_DEFAULT_CONFIG)["model"]
+
+# The value of ENT_IOB of an entity's first token, and of a blocked token.
+_BEGIN = 3
+
+
+@Language.factory(
+    "crf_ner",
+    assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
+    default_config={
+        "model": DEFAULT_CRF_NER_MODEL,
+        "scheme": "BILUO",
+        "distillation": None,
+        "distillation_weight": 0.5,
+        "scorer": {"@scorers": "spacy.ner_scorer.v1"},
+    },
+    default_score_weights={
+        "ents_f": 1.0,
+        "ents_p": 0.0,
+        "ents_r": 0.0,
+        "ents_per_type": None,
+    },
+)
+def make_crf_ner(
+    nlp: Language,
+    name: str,
+    model: Model[List[Doc], ChainScores],
+    scheme: str,
+    distillation: Optional[object],
+    distillation_weight: Union[float, Iterator[float]],
+    scorer: Optional[Callable],
+) -> "CRFEntityRecognizer":
+    """Create a CRFEntityRecognizer.
+
+    model (Model[List[Doc], ChainScores]): Scores of tags, e.g. spacy-skd.CRFTagger.v1.
+    scheme (str): The tagging scheme, "BILUO" or "BIO".
+    distillation (Optional[DistillationLoss]): How to learn from a teacher; null: not at all.
+    distillation_weight (Union[float, Iterator[float]]): lambda: the share of the distillation
+        loss, a number from 0 to 1 or a schedule. Docs without gold entities have 1.
+    scorer (Optional[Callable]): The scoring method.
+    """
+    return CRFEntityRecognizer(
+        nlp.vocab,
+        model,
+        name,
+        scheme=scheme,
+        distillation=distillation,  # type: ignore[arg-type]
+        distillation_weight=distillation_weight,
+        scorer=scorer,
+    )
+
+
+class CRFEntityRecognizer(StructuredPipe):
+    """Named entity recognition with a linear-chain CRF over the doc.
+
+    vocab (Vocab): The shared vocabulary.
+    model (Model[List[Doc], ChainScores]): Scores of tags.
+    name (str): The component's name.
+    scheme (str): The tagging scheme, "BILUO" or "BIO".
+    distillation, distillation_weight, scorer: See StructuredPipe.
+    """
+
+    factory = "crf_ner"
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[List[Doc], ChainScores],
+        name: str = "crf_ner",
+        *,
+        scheme: str = "BILUO",
+        distillation: Optional[DistillationLoss] = None,
+        distillation_weight: Union[float, Iterator[float]] = 0.5,
+        scorer: Optional[Callable] = None,
+    ) -> None:
+        super().__init__(
+            vocab,
+            model,
+            name,
+            distillation=distillation,
+            distillation_weight=distillation_weight,
+            scorer=scorer,
+        )
+        self._scheme = TagScheme(scheme, ())
+
+    @property
+    def scheme(self) -> TagScheme:
+        """RETURNS (TagScheme): The tags of the present labels, in the model's order."""
+        if self._scheme.labels != self.labels:
+            self._scheme = TagScheme(self._scheme.name, self.labels)
+        return self._scheme
+
+    # Prediction
+
+    def predict(self, docs: Iterable[Doc]) -> List[Ints1d]:
+        """The best tag sequence of each doc, given the entities that are set on it.
+
+        docs (Iterable[Doc]): The docs.
+        RETURNS (List[Ints1d]): For each doc (n_tokens,), indices into the scheme's tags.
+        """
+        docs = list(docs)
+        if not any(len(doc) for doc in docs):
+            return [numpy.zeros((0,), dtype="i") for _ in docs]
+        tags = viterbi(self.model.predict(docs), self.scheme.valid, self._preset_tags(docs))
+        return numpy.split(tags, numpy.cumsum([len(doc) for doc in docs])[:-1])
+
+    def set_annotations(self, docs: Iterable[Doc], tags: List[Ints1d]) -> None:
+        """Set the entities of docs; those that were set before, and blocked tokens, stay.
+
+        docs (Iterable[Doc]): The docs.
+        tags (List[Ints1d]): What `predict` gave.
+        """
+        for doc, doc_tags in zip(docs, tags):
+            if not len(doc):
+                continue
+            presets = list(doc.ents)
+            taken = {token.i for span in presets for token in span}
+            found = [
+                Span(doc, start, end, label=label)
+                for start, end, label in self.scheme.entities(doc_tags)
+                if start not in taken
+            ]
+            blocked = [doc[i : i + 1] for i in _blocked_tokens(doc)]
+            doc.set_ents([*presets, *found], blocked=blocked, default="outside")
+
+    def _preset_tags(self, docs: List[Doc]) -> Optional[numpy.ndarray]:
+        """Which tags the tokens may have next to entities and blocked tokens that are set.
+
+        docs (List[Doc]): The docs.
+        RETURNS (Optional[ndarray]): bool, (n_tokens, n_tags), or None if nothing is set.
+        """
+        scheme = self.scheme
+        outside = scheme.index["O"]
+        tags: Optional[numpy.ndarray] = None
+        continued: List[Tuple[int, str]] = []
+        offset = 0
+        for doc in docs:
+            ents, blocked = doc.ents, _blocked_tokens(doc)
+            if ents or len(blocked):
+                if tags is None:
+                    tags = numpy.full((sum(len(doc) for doc in docs),), -1, dtype="i8")
+                tags[offset + blocked] = outside
+                for span in ents:
+                    start, end = offset + span.start, offset + span.end
+                    if span.label_ in scheme.labels:
+                        tags[start:end] = scheme.entity_tags(span.label_, end - start)
+                        if span.end < len(doc):
+                            continued.append((end, span.label_))
+                    else:
+                        tags[start:end] = outside
+            offset += len(doc)
+        if tags is None:
+            return None
+        allowed = allowed_tags(tags, scheme)
+        if scheme.name == "BIO":
+            # In BIO the tag after an entity decides where the entity ends.
+            for token, label in continued:
+                allowed[token, scheme.index[f"I-{label}"]] = False
+        return allowed
+
+    # Training
+
+    def batch_loss(self, examples: List[Example], scores: ChainScores) -> Loss:
+        """See StructuredPipe.batch_loss. lambda counts per doc: 1 where a doc has no gold."""
+        xp = self.model.ops.xp
+        scheme = self.scheme
+        doc_tags = [gold_tags(eg, scheme) for eg in examples]
+        tags = numpy.concatenate(doc_tags)
+        has_gold = numpy.array([bool((tags >= 0).any()) for tags in doc_tags])
+        teacher = self._teacher.head if self._is_distilling else None
+        weight = numpy.where(has_gold, self._weight.value, 1.0) if teacher is not None else 0.0
+        gold_weights = xp.asarray(numpy.where(has_gold, 1 - weight, 0.0), dtype="f")
+        allowed = xp.asarray(allowed_tags(tags, scheme))
+        gold, gradient = chain_nll(scores, scheme.valid, allowed, gold_weights)
+        if teacher is None:
+            return Loss(gold, 0.0, gradient)
+        known = self._known_to(teacher)
+        weights = numpy.repeat(weight, scores.lengths)
+        weights[(tags >= 0) & ~known[tags]] = 0
+        if not weights.any():
+            return Loss(gold, 0.0, gradient)
+        teacher_scores = self.in_student_labels(teacher.scores(examples), teacher)
+        distill, d_distill = self._loss_function.chain(
+            scores, teacher_scores, scheme.valid.restrict(known), xp.asarray(weights, dtype="f")
+        )
+        return Loss(gold, distill, gradient + d_distill)
+
+    def teacher_scores(self, docs: List[Doc], n_heads: Optional[int] = None) -> ChainScores:
+        """See StructuredPipe.teacher_scores."""
+        return self.model.predict(docs)
+
+    def get_teacher_student_loss(
+        self, teacher_scores: Scores, student_scores: ChainScores
+    ) -> Tuple[float, ChainScores]:
+        """See StructuredPipe.get_teacher_student_loss."""
+        assert isinstance(teacher_scores, ChainScores)
+        weights = self.model.ops.alloc1f(len(student_scores.emissions)) + 1
+        return self._loss_function.chain(
+            student_scores, teacher_scores, self.scheme.valid, weights
+        )
+
+    def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> ChainScores:
+        """See StructuredPipe.in_student_labels."""
+        assert isinstance(scores, ChainScores) and teacher.scheme is not None
+        if teacher.scheme == self.scheme:
+            return scores
+        tags = self.scheme.index_in(teacher.scheme)
+        return ChainScores(
+            emissions=scores.emissions[:, tags],
+            transitions=scores.transitions[tags][:, tags],
+            start=scores.start[tags],
+            end=scores.end[tags],
+            lengths=scores.lengths,
+        )
+
+    def _check_teacher(self, head: TeacherHead) -> None:
+        super()._check_teacher(head)
+        assert head.scheme is not None
+        self.scheme.index_in(head.scheme)
+
+    def _known_to(self, teacher: TeacherHead) -> numpy.ndarray:
+        """Which tags a teacher knows: bool, (n_tags,)."""
+        assert teacher.scheme is not None
+        return self.scheme.index_in(teacher.scheme) >= 0
+
+    def _gold_labels(self, eg: Example) -> Iterable[str]:
+        return {span.label_ for span in eg.reference.ents if span.label_}
+
+    def _resize_model(self) -> None:
+        resize_crf_tagger(self.model, len(self.scheme))
+
+
+def _blocked_tokens(doc: Doc) -> numpy.ndarray:
+    """The tokens of a doc that may not be part of an entity, as set by `doc.set_ents`."""
+    iob_type = doc.to_array(["ENT_IOB", "ENT_TYPE"])
+    return numpy.flatnonzero((iob_type[:, 0] == _BEGIN) & (iob_type[:, 1] == 0))

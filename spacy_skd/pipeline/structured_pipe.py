@@ -1,0 +1,372 @@
+"""What both components have in common: labels, the training step, and learning from a teacher."""
+
+import math
+import warnings
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+from spacy.errors import Errors
+from spacy.language import Language
+from spacy.pipeline import TrainablePipe
+from spacy.tokens import Doc
+from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.vocab import Vocab
+from thinc.api import Model, Optimizer, set_dropout_rate
+
+from ..losses import DistillationLoss, SubstructureKL
+from ..scores import Scores, TeacherHead
+from .distillation import DistillationWeight, TeacherHandle
+
+
+@dataclass
+class Loss:
+    """The loss of a batch, summed over its tokens, and its gradient.
+
+    gold (float): The gold loss times its weight.
+    distill (float): The distillation loss times its weight.
+    gradient (Scores): Of the sum of both, with respect to the student's scores.
+    """
+
+    gold: float
+    distill: float
+    gradient: Scores
+
+
+class StructuredPipe(TrainablePipe):
+    """A component whose model gives the scores of structures, and that can learn them from another.
+
+    A batch goes through `update`: docs to scores by the model, scores to loss and gradient by
+    `batch_loss`, gradient to parameters by the model's backprop.
+
+    vocab (Vocab): The shared vocabulary.
+    model (Model): Docs to scores.
+    name (str): The component's name.
+    distillation (Optional[DistillationLoss]): How to learn from a teacher; None: not at all.
+    distillation_weight (Union[float, Iterator[float]]): lambda, the share of the distillation
+        loss: a number from 0 to 1, or a schedule.
+    scorer (Optional[Callable]): The scoring method.
+    """
+
+    # What a teacher's component must be, to give the scores that this one can match.
+    factory: str
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[List[Doc], Any],
+        name: str,
+        *,
+        distillation: Optional[DistillationLoss] = None,
+        distillation_weight: Union[float, Iterator[float]] = 0.5,
+        scorer: Optional[Callable] = None,
+    ) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.distillation = distillation
+        self.scorer = scorer
+        self.cfg: Dict[str, Any] = {"labels": []}
+        self._weight = DistillationWeight(distillation_weight, name)
+        self._teacher = TeacherHandle()
+
+    # To be given by each component
+
+    def batch_loss(self, examples: List[Example], scores: Any) -> Loss:
+        """Gold and distillation loss of a batch.
+
+        examples (List[Example]): The batch.
+        scores (Any): What the model gave for its predicted docs.
+        RETURNS (Loss): The losses, weighted and summed over tokens, and the gradient.
+        """
+        raise NotImplementedError
+
+    def teacher_scores(self, docs: List[Doc], n_heads: Optional[int] = None) -> Scores:
+        """The scores of a batch, for a student to learn from.
+
+        docs (List[Doc]): The docs; sentence starts that are set on them are kept to.
+        n_heads (Optional[int]): For a parser, how many heads of each token have their labels
+            scored; None for all.
+        RETURNS (Scores): The scores.
+        """
+        raise NotImplementedError
+
+    def _gold_labels(self, eg: Example) -> Iterable[str]:
+        """The labels in an example's reference."""
+        raise NotImplementedError
+
+    def _resize_model(self) -> None:
+        """Fit the model's output to the labels."""
+        raise NotImplementedError
+
+    # Labels
+
+    @property
+    def labels(self) -> Tuple[str, ...]:
+        """RETURNS (Tuple[str, ...]): The labels, in the order of the model's output."""
+        return tuple(self.cfg["labels"])
+
+    @property
+    def label_data(self) -> List[str]:
+        """RETURNS (List[str]): What `spacy init labels` saves, for `initialize`."""
+        return list(self.cfg["labels"])
+
+    @property
+    def is_resizable(self) -> bool:
+        return True
+
+    def add_label(self, label: str) -> int:
+        """Add a label. An initialized model grows, and keeps what it has learned.
+
+        label (str): The label.
+        RETURNS (int): 0 if the component has it already, otherwise 1.
+        """
+        if not isinstance(label, str):
+            raise ValueError(Errors.E187)
+        if label in self.cfg["labels"]:
+            return 0
+        self.cfg["labels"].append(label)
+        self.vocab.strings.add(label)
+        self._resize_model()
+        return 1
+
+    # Training
+
+    def initialize(
+        self,
+        get_examples: Callable[[], Iterable[Example]],
+        *,
+        nlp: Optional[Language] = None,
+        labels: Optional[Iterable[str]] = None,
+    ) -> None:
+        """Take the labels from the data, or as given, and initialize the model.
+
+        get_examples (Callable[[], Iterable[Example]]): Gives the training examples.
+        nlp (Optional[Language]): The pipeline.
+        labels (Optional[Iterable[str]]): The labels, as `spacy init labels` writes them. If None,
+            those of the examples, sorted, and where these have none, the teacher's.
+        RAISES (ValueError): If there is nothing to learn from, or nothing to learn.
+        """
+        validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
+        if self.distillation is not None and self._teacher.head is None:
+            raise ValueError(
+                f'Component "{self.name}" has a distillation loss but no teacher: add the callback '
+                '"spacy-skd.attach_teacher.v1" as [initialize.before_init], or set distillation '
+                "= null."
+            )
+        found: Iterable[str] = labels if labels is not None else self._labels_of(get_examples())
+        for label in found:
+            self.add_label(label)
+        if self._teacher.head is not None:
+            self._check_teacher(self._teacher.head)
+        self._resize_model()
+        sample = [eg.predicted for eg in islice(get_examples(), 10) if len(eg.predicted)]
+        self.model.initialize(X=sample or [Doc(self.vocab, words=["x"])])
+
+    def _labels_of(self, examples: Iterable[Example]) -> List[str]:
+        labels = set()
+        made_up = False
+        for eg in examples:
+            labels.update(self._gold_labels(eg))
+            # What spaCy makes up when `nlp.initialize` is called without examples.
+            made_up = made_up or [token.text for token in eg.reference] == ["x", "y", "z"]
+        if labels or self.labels:
+            return sorted(labels)
+        if self._teacher.head is not None:
+            return list(self._teacher.head.labels)
+        if not made_up:
+            raise ValueError(
+                f'Component "{self.name}" has nothing to learn from: the training corpus has no '
+                "annotation for it, and distillation is null. Check the corpus (`spacy debug "
+                "data`), or give the component a teacher."
+            )
+        return []
+
+    def update(
+        self,
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+    ) -> Dict[str, float]:
+        """Learn from a batch: from its references, and from the teacher where there is one.
+
+        examples (Iterable[Example]): The batch.
+        drop (float): The dropout rate.
+        sgd (Optional[Optimizer]): The optimizer; without, gradients add up until `finish_update`.
+        losses (Optional[Dict[str, float]]): Updated under the component's name, and apart under
+            `NAME_gold` and `NAME_distill`, which add up to the former: sums over tokens, each
+            times its weight.
+        RETURNS (Dict[str, float]): The updated losses.
+        RAISES (ValueError): On a loss that is not a finite number.
+        """
+        losses = {} if losses is None else losses
+        for key in (self.name, f"{self.name}_gold", f"{self.name}_distill"):
+            losses.setdefault(key, 0.0)
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.update")
+        docs = [eg.predicted for eg in examples]
+        if not any(len(doc) for doc in docs):
+            return losses
+        set_dropout_rate(self.model, drop)
+        scores, backprop = self.model.begin_update(docs)
+        loss = self._finite(self.batch_loss(examples, scores))
+        # Also where there is nothing to learn: listeners wait for each other's gradients.
+        backprop(loss.gradient)
+        losses[self.name] += loss.gold + loss.distill
+        losses[f"{self.name}_gold"] += loss.gold
+        losses[f"{self.name}_distill"] += loss.distill
+        if sgd is not None:
+            self.finish_update(sgd)
+        return losses
+
+    def get_loss(self, examples: Iterable[Example], scores: Any) -> Tuple[float, Any]:
+        """The loss of a batch and its gradient.
+
+        examples (Iterable[Example]): The batch.
+        scores (Any): What the model gave for its predicted docs.
+        RETURNS (Tuple[float, Scores]): The weighted sum of gold and distillation loss, summed
+            over tokens, and its gradient with respect to the scores.
+        """
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.get_loss")
+        loss = self._finite(self.batch_loss(examples, scores))
+        return loss.gold + loss.distill, loss.gradient
+
+    def finish_update(self, sgd: Optimizer) -> None:
+        """Update the parameters; a schedule of the distillation weight goes on by one step.
+
+        sgd (Optimizer): The optimizer.
+        """
+        super().finish_update(sgd)
+        self._weight.step()
+
+    def _finite(self, loss: Loss) -> Loss:
+        if not math.isfinite(loss.gold + loss.distill):
+            raise ValueError(
+                f'The loss of component "{self.name}" is not a number (gold {loss.gold}, '
+                f"distillation {loss.distill}): lower the learning rate, or clip gradients "
+                "(training.optimizer.grad_clip)."
+            )
+        return loss
+
+    # Distillation
+
+    @property
+    def distillation_weight(self) -> float:
+        """RETURNS (float): lambda, the present share of the distillation loss."""
+        return self._weight.value
+
+    @distillation_weight.setter
+    def distillation_weight(self, value: Union[float, Iterator[float]]) -> None:
+        self._weight = DistillationWeight(value, self.name)
+
+    def set_teacher(self, head: Optional[TeacherHead]) -> None:
+        """Give the component its teacher, or take it away.
+
+        head (Optional[TeacherHead]): The teacher's component.
+        """
+        self._teacher.head = head
+        if head is not None and self.labels:
+            self._check_teacher(head)
+
+    def distill(
+        self,
+        teacher_pipe: Optional["StructuredPipe"],
+        examples: Iterable[Example],
+        *,
+        drop: float = 0.0,
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+    ) -> Dict[str, float]:
+        """Learn from a teacher's component alone, as in spaCy v4.
+
+        teacher_pipe (Optional[StructuredPipe]): The teacher's component, of the same class.
+        examples (Iterable[Example]): The batch: `reference` is the doc that the teacher reads
+            (its upstream components have run on it), `predicted` the student's.
+        drop (float): The dropout rate.
+        sgd (Optional[Optimizer]): The optimizer.
+        losses (Optional[Dict[str, float]]): Updated as by `update`; the gold loss is 0.
+        RETURNS (Dict[str, float]): The updated losses.
+        """
+        if not isinstance(teacher_pipe, type(self)):
+            raise ValueError(
+                f'Component "{self.name}" can be distilled from a {type(self).__name__}, not from '
+                f"{type(teacher_pipe).__name__}."
+            )
+        losses = {} if losses is None else losses
+        for key in (self.name, f"{self.name}_gold", f"{self.name}_distill"):
+            losses.setdefault(key, 0.0)
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.distill")
+        if not any(len(eg.predicted) for eg in examples):
+            return losses
+        teacher_scores = self.in_student_labels(
+            teacher_pipe.teacher_scores(
+                [eg.reference for eg in examples], self._loss_function.label_heads
+            ),
+            teacher_pipe,
+        )
+        set_dropout_rate(self.model, drop)
+        student_scores, backprop = self.model.begin_update([eg.predicted for eg in examples])
+        loss, gradient = self.get_teacher_student_loss(teacher_scores, student_scores)
+        self._finite(Loss(0.0, loss, gradient))
+        backprop(gradient)
+        losses[self.name] += loss
+        losses[f"{self.name}_distill"] += loss
+        if sgd is not None:
+            self.finish_update(sgd)
+        return losses
+
+    def get_teacher_student_loss(
+        self, teacher_scores: Scores, student_scores: Any
+    ) -> Tuple[float, Scores]:
+        """The distillation loss of a batch and its gradient, as in spaCy v4.
+
+        teacher_scores (Scores): From `teacher_scores`, in the order of this component's labels.
+        student_scores (Any): What the model gave.
+        RETURNS (Tuple[float, Scores]): The loss, summed over tokens, and its gradient with
+            respect to the student's scores.
+        """
+        raise NotImplementedError
+
+    def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> Scores:
+        """A teacher's scores in the order of this component's labels, matched by name.
+
+        scores (Scores): The teacher's scores.
+        teacher (TeacherHead): The teacher.
+        RETURNS (Scores): What stands at a label that the teacher lacks has no meaning.
+        """
+        raise NotImplementedError
+
+    @property
+    def _loss_function(self) -> DistillationLoss:
+        return self.distillation if self.distillation is not None else SubstructureKL()
+
+    @property
+    def _is_distilling(self) -> bool:
+        # A student that goes on training elsewhere, without its teacher, learns from gold alone.
+        return self.distillation is not None and self._teacher.head is not None
+
+    def _check_teacher(self, head: TeacherHead) -> None:
+        """Compare the labels of teacher and student."""
+        mine, its = set(self.labels), set(head.labels)
+        if not mine & its:
+            raise ValueError(
+                f'Component "{self.name}" and its teacher\'s "{head.name}" have no label in common: '
+                f"{sorted(mine)} and {sorted(its)}. Train both on the same label set."
+            )
+        if mine - its:
+            warnings.warn(
+                f'The teacher of "{self.name}" does not know the labels {sorted(mine - its)}: they '
+                "are learned from gold annotation alone.",
+                stacklevel=2,
+            )
+        if its - mine:
+            warnings.warn(
+                f'Component "{self.name}" does not have the labels {sorted(its - mine)} of its '
+                "teacher: they are left out. To learn them, list them in [initialize.components."
+                f"{self.name}.labels].",
+                stacklevel=2,
+            )

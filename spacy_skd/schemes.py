@@ -1,0 +1,172 @@
+"""Tagging schemes: which tags there are, and which may follow which.
+
+Everything that walks over tag sequences (Viterbi, the forward algorithm, the local losses) takes
+validity from here, so that no two parts can disagree about what a well-formed sequence is.
+"""
+
+from dataclasses import dataclass
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+
+import numpy
+
+# Per scheme: the prefixes in tag order, which of them open an entity, and which close one.
+# An entity is a run of tags of one label from an opening to a closing prefix. In BIO any tag of an
+# entity may be its last.
+_PREFIXES: Dict[str, Tuple[str, ...]] = {"BIO": ("B", "I"), "BILUO": ("B", "I", "L", "U")}
+_OPENS: Dict[str, str] = {"BIO": "B", "BILUO": "BU"}
+_CLOSES: Dict[str, str] = {"BIO": "BI", "BILUO": "LU"}
+_CONTINUES: Dict[str, Dict[str, str]] = {
+    "BIO": {"B": "I", "I": "I"},
+    "BILUO": {"B": "IL", "I": "IL", "L": "", "U": ""},
+}
+
+
+@dataclass(frozen=True)
+class ValidTags:
+    """What a well-formed tag sequence may contain; True means allowed.
+
+    transitions (ndarray): bool, (n_tags, n_tags); [i, j]: tag j may follow tag i.
+    start (ndarray): bool, (n_tags,); tags a sequence may start with.
+    end (ndarray): bool, (n_tags,); tags a sequence may end with.
+    """
+
+    transitions: numpy.ndarray
+    start: numpy.ndarray
+    end: numpy.ndarray
+
+    def restrict(self, tags: numpy.ndarray) -> "ValidTags":
+        """The same with only some of the tags allowed anywhere.
+
+        tags (ndarray): bool, (n_tags,).
+        RETURNS (ValidTags): Same shapes, False wherever an excluded tag takes part.
+        """
+        return ValidTags(
+            transitions=self.transitions & tags[:, None] & tags[None, :],
+            start=self.start & tags,
+            end=self.end & tags,
+        )
+
+
+class TagScheme:
+    """The tags of a set of entity labels, in a fixed order: O, then each label's tags in turn.
+
+    The order depends on the order of the labels alone, so a label added at the end adds its tags
+    at the end, and what a model has learned about the others stays where it was.
+
+    name (str): "BIO" or "BILUO".
+    labels (Iterable[str]): The entity labels, in the order of the model's output.
+    RAISES (ValueError): On an unknown scheme.
+    """
+
+    def __init__(self, name: str, labels: Iterable[str]) -> None:
+        if name not in _PREFIXES:
+            known = " or ".join(f'"{known}"' for known in _PREFIXES)
+            raise ValueError(f'Unknown tagging scheme "{name}": set scheme to {known}.')
+        self.name = name
+        self.labels: Tuple[str, ...] = tuple(labels)
+        self.tags: Tuple[str, ...] = ("O",) + tuple(
+            f"{prefix}-{label}" for label in self.labels for prefix in _PREFIXES[name]
+        )
+        self.index: Dict[str, int] = {tag: i for i, tag in enumerate(self.tags)}
+        self._valid: Optional[ValidTags] = None
+
+    def __len__(self) -> int:
+        return len(self.tags)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TagScheme) and (self.name, self.labels) == (
+            other.name,
+            other.labels,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.labels))
+
+    def __repr__(self) -> str:
+        return f"TagScheme({self.name!r}, {self.labels!r})"
+
+    @staticmethod
+    def tags_per_label(name: str) -> int:
+        """How many tags a label has in a scheme.
+
+        name (str): "BIO" or "BILUO".
+        RETURNS (int): 2 or 4.
+        """
+        return len(_PREFIXES[name])
+
+    @property
+    def valid(self) -> ValidTags:
+        """RETURNS (ValidTags): What a well-formed sequence of these tags may contain."""
+        if self._valid is None:
+            opens, closes = _OPENS[self.name], _CLOSES[self.name]
+            continues = _CONTINUES[self.name]
+            prefix = [tag[0] for tag in self.tags]
+            label = [tag[2:] for tag in self.tags]
+            n_tags = len(self.tags)
+            start = numpy.array([p == "O" or p in opens for p in prefix])
+            end = numpy.array([p == "O" or p in closes for p in prefix])
+            transitions = end[:, None] & start[None, :]
+            for i in range(n_tags):
+                for j in range(n_tags):
+                    if label[i] and label[i] == label[j] and prefix[j] in continues[prefix[i]]:
+                        transitions[i, j] = True
+            self._valid = ValidTags(transitions=transitions, start=start, end=end)
+        return self._valid
+
+    def entity_tags(self, label: str, length: int) -> List[int]:
+        """The tags of one entity.
+
+        label (str): The entity's label, one of the scheme's.
+        length (int): Its length in tokens, at least 1.
+        RETURNS (List[int]): Indices into `tags`.
+        """
+        if self.name == "BIO":
+            prefixes = "B" + "I" * (length - 1)
+        elif length == 1:
+            prefixes = "U"
+        else:
+            prefixes = "B" + "I" * (length - 2) + "L"
+        return [self.index[f"{prefix}-{label}"] for prefix in prefixes]
+
+    def entities(self, tags: Sequence[int]) -> List[Tuple[int, int, str]]:
+        """The entities of a well-formed tag sequence.
+
+        tags (Sequence[int]): Indices into `tags`, one a token.
+        RETURNS (List[Tuple[int, int, str]]): (start, end, label), end exclusive, in order.
+        """
+        entities: List[Tuple[int, int, str]] = []
+        opens = _OPENS[self.name]
+        tags = numpy.asarray(tags)
+        inside = tags != self.index["O"]
+        for i in numpy.flatnonzero(inside):
+            name = self.tags[tags[i]]
+            if name[0] in opens:
+                entities.append((int(i), int(i) + 1, name[2:]))
+            else:
+                begin, _, label = entities[-1]
+                entities[-1] = (begin, int(i) + 1, label)
+        return entities
+
+    def index_in(self, other: "TagScheme") -> numpy.ndarray:
+        """For each tag, the tag of another scheme whose score it takes over.
+
+        From BIO to BILUO this is exact: the well-formed sequences of both schemes correspond one
+        to one, so a BILUO chain whose tags take their potentials from the BIO tag they stand for
+        has the same distribution. The other way a BIO bigram would have to know whether its
+        entity goes on, which it does not.
+
+        other (TagScheme): The scheme (of a teacher) to take scores from.
+        RETURNS (ndarray): int, (n_tags,); -1 for tags of a label that the other lacks.
+        RAISES (ValueError): For scores of a BILUO chain in BIO tags.
+        """
+        if self.name == other.name:
+            return numpy.array([other.index.get(tag, -1) for tag in self.tags], dtype="i")
+        if self.name == "BIO":
+            raise ValueError(
+                "The scores of a BILUO teacher can't be expressed as scores of a BIO student "
+                'bigram by bigram: set scheme = "BILUO" for the student.'
+            )
+        as_bio = {"O": "O", "B": "B", "I": "I", "L": "I", "U": "B"}
+        return numpy.array(
+            [other.index.get(as_bio[tag[0]] + tag[1:], -1) for tag in self.tags], dtype="i"
+        )

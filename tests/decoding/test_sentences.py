@@ -1,0 +1,83 @@
+"""Sentence boundaries against the plain recursion, and texts without any."""
+
+import numpy
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from spacy_skd.decoding import sentence_spans
+
+
+def to_starts(margins):
+    return numpy.stack((numpy.zeros(len(margins)), margins), axis=1).astype("float32")
+
+
+def split(begin, end, margins, presets, max_tokens):
+    if end - begin <= max_tokens:
+        return [(begin, end)]
+    inside = range(begin + 1, end)
+    candidates = [i for i in inside if presets[i] != -1] or inside
+    best = max(candidates, key=lambda i: (margins[i], -abs(2 * i - begin - end)))
+    return split(begin, best, margins, presets, max_tokens) + split(
+        best, end, margins, presets, max_tokens
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    docs=st.lists(
+        st.lists(st.tuples(st.integers(-3, 3), st.sampled_from([-1, -1, 0, 1])), max_size=25),
+        max_size=4,
+    ),
+    bias=st.integers(-4, 1),
+    max_tokens=st.integers(1, 30),
+)
+@example(docs=[], bias=0, max_tokens=1)
+@example(docs=[[], []], bias=0, max_tokens=1)
+def test_same_as_the_plain_recursion(docs, bias, max_tokens):
+    tokens = [token for doc in docs for token in doc]
+    margins = numpy.array([margin + bias for margin, _ in tokens], dtype="float32")
+    presets = numpy.array([preset for _, preset in tokens], dtype="int8")
+    expected = []
+    begin = 0
+    for doc in docs:
+        end = begin + len(doc)
+        cuts = [
+            i
+            for i in range(begin, end)
+            if i == begin or presets[i] == 1 or (presets[i] == 0 and margins[i] > 0)
+        ]
+        for start, stop in zip(cuts, cuts[1:] + [end], strict=False):
+            expected += split(start, stop, margins, presets, max_tokens)
+        begin = end
+    spans = sentence_spans(to_starts(margins), [len(doc) for doc in docs], presets, max_tokens)
+    assert spans.shape == (len(expected), 2)
+    assert spans.dtype.kind == "i"
+    assert [tuple(span) for span in spans.tolist()] == expected
+
+
+def test_both_columns_count():
+    starts = numpy.array([[0, 0], [2, 3], [5, 4], [-3, -2]], dtype="float32")
+    spans = sentence_spans(starts, [4], numpy.zeros(4, dtype="int8"), 10)
+    assert spans.tolist() == [[0, 1], [1, 3], [3, 4]]
+
+
+@pytest.mark.parametrize("preset", [-1, 0])
+def test_long_text_without_any_difference_is_halved(preset):
+    n_tokens = 100_000
+    presets = numpy.full(n_tokens, preset, dtype="int8")
+    spans = sentence_spans(to_starts(numpy.full(n_tokens, -1.0)), [n_tokens], presets, 100)
+    assert len(spans) == 1024
+    assert_array_equal(spans[1:, 0], spans[:-1, 1])
+    assert set((spans[:, 1] - spans[:, 0]).tolist()) == {97, 98}
+
+
+def test_long_text_that_falls_apart_from_its_end():
+    n_tokens, max_tokens = 20_000, 100
+    margins = numpy.arange(n_tokens) - 2.0 * n_tokens
+    presets = numpy.zeros(n_tokens, dtype="int8")
+    spans = sentence_spans(to_starts(margins), [n_tokens], presets, max_tokens)
+    ends = numpy.arange(max_tokens, n_tokens + 1)
+    assert_array_equal(spans[:, 1], ends)
+    assert_array_equal(spans[:, 0], numpy.concatenate(([0], ends[:-1])))

@@ -1,0 +1,224 @@
+"""The partition function and marginals against every tag sequence, in both schemes."""
+
+from itertools import pairwise, product
+from typing import List, Optional, Tuple
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_skd.distributions import chain
+from spacy_skd.distributions.chain import log_partition, marginals, potentials
+from spacy_skd.schemes import TagScheme, ValidTags
+
+Params = Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+SCHEMES = [TagScheme("BIO", ["X", "Y"]), TagScheme("BILUO", ["X"])]
+
+
+def make_params(n_tokens: int, n_tags: int, seed: int, scale: float = 1.0) -> Params:
+    rng = numpy.random.default_rng(seed)
+    shapes = [(n_tokens, n_tags), (n_tags, n_tags), (n_tags,), (n_tags,)]
+    emissions, transitions, start, end = (
+        torch.tensor(rng.normal(size=shape) * scale) for shape in shapes
+    )
+    return emissions, transitions, start, end
+
+
+def make_allowed(n_tokens: int, n_tags: int, seed: int) -> torch.Tensor:
+    rng = numpy.random.default_rng(seed)
+    allowed = torch.tensor(rng.random((n_tokens, n_tags)) < 0.5)
+    allowed[:, 0] = True  # O, so that every doc has a sequence
+    return allowed
+
+
+def sequences(
+    params: Params, valid: ValidTags, allowed: Optional[torch.Tensor] = None
+) -> Tuple[List[Tuple[int, ...]], torch.Tensor]:
+    """Every tag sequence of one doc that is possible, and their scores."""
+    emissions, transitions, start, end = params
+    n_tokens, n_tags = emissions.shape
+    found, scores = [], []
+    for tags in product(range(n_tags), repeat=n_tokens):
+        pairs = list(pairwise(tags))
+        if not (
+            valid.start[tags[0]]
+            and valid.end[tags[-1]]
+            and all(valid.transitions[i, j] for i, j in pairs)
+            and (allowed is None or all(allowed[t, tag] for t, tag in enumerate(tags)))
+        ):
+            continue
+        found.append(tags)
+        score = start[tags[0]] + end[tags[-1]]
+        score = score + sum(emissions[t, tag] for t, tag in enumerate(tags))
+        scores.append(score + sum(transitions[i, j] for i, j in pairs))
+    return found, torch.stack(scores) if scores else torch.empty(0)
+
+
+@pytest.mark.parametrize("in_log_space", [False, True])
+@pytest.mark.parametrize("is_partial", [False, True])
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
+def test_partition_and_marginals_are_those_of_every_sequence(
+    scheme: TagScheme, is_partial: bool, in_log_space: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if in_log_space:
+        monkeypatch.setattr(chain, "_scaled_sum", lambda *args: None)
+    lengths = [3, 0, 1, 5, 2]
+    n_tags = len(scheme)
+    params = make_params(sum(lengths), n_tags, seed=1)
+    allowed = make_allowed(sum(lengths), n_tags, seed=2) if is_partial else None
+    phi = potentials(*params, lengths, scheme.valid, allowed)
+    log_z = log_partition(phi)
+    tag_probs, pair_probs = marginals(phi)
+    begin = 0
+    for length, of_doc in zip(lengths, log_z, strict=True):
+        tokens = slice(begin, begin + length)
+        begin += length
+        if length == 0:
+            assert of_doc == 0.0
+            continue
+        doc = (params[0][tokens], *params[1:])
+        found, scores = sequences(doc, scheme.valid, None if allowed is None else allowed[tokens])
+        torch.testing.assert_close(of_doc, scores.logsumexp(0))
+        tags = torch.zeros(length, n_tags, dtype=torch.float64)
+        pairs = torch.zeros(length, n_tags, n_tags, dtype=torch.float64)
+        for sequence, p in zip(found, scores.softmax(0), strict=True):
+            for t, tag in enumerate(sequence):
+                tags[t, tag] += p
+                if t:
+                    pairs[t, sequence[t - 1], tag] += p
+        torch.testing.assert_close(tag_probs[tokens], tags)
+        torch.testing.assert_close(pair_probs[tokens], pairs)
+        # What can't be has a probability of exactly zero.
+        assert (tag_probs[tokens][tags == 0] == 0).all()
+        assert (pair_probs[tokens][pairs == 0] == 0).all()
+
+
+@pytest.mark.parametrize("in_log_space", [False, True])
+def test_gradients_of_the_partition(in_log_space: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if in_log_space:
+        monkeypatch.setattr(chain, "_scaled_sum", lambda *args: None)
+    lengths = [4, 1]
+    scheme = SCHEMES[1]
+    params = make_params(5, len(scheme), seed=3)
+    allowed = make_allowed(5, len(scheme), seed=4)
+
+    def compute(*params: torch.Tensor) -> torch.Tensor:
+        return log_partition(potentials(*params, lengths, scheme.valid, allowed))
+
+    assert torch.autograd.gradcheck(compute, [p.requires_grad_() for p in params])
+
+
+def test_marginals_are_differentiable() -> None:
+    lengths = [3, 2]
+    scheme = SCHEMES[0]
+    params = make_params(5, len(scheme), seed=5)
+
+    def compute(*params: torch.Tensor) -> Tuple[torch.Tensor, torch.Tensor]:
+        return marginals(potentials(*params, lengths, scheme.valid))
+
+    assert torch.autograd.gradcheck(compute, [p.requires_grad_() for p in params])
+    with torch.no_grad():
+        tags, pairs = compute(*params)
+    assert not tags.requires_grad and not pairs.requires_grad
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 9), max_size=5),
+    seed=st.integers(0, 1000),
+    scale=st.sampled_from([0.1, 1.0, 30.0, 1e4]),
+)
+def test_scaled_probabilities_agree_with_log_space(
+    lengths: List[int], seed: int, scale: float
+) -> None:
+    scheme = SCHEMES[0]
+    params = make_params(sum(lengths), len(scheme), seed, scale)
+    allowed = make_allowed(sum(lengths), len(scheme), seed + 1)
+    phi = potentials(*params, lengths, scheme.valid, allowed)
+    counts = numpy.array([length for length in lengths if length])
+    log_z = log_partition(phi)
+    tags, pairs = marginals(phi)
+    assert log_z.isfinite().all()
+    assert tags.isfinite().all() and pairs.isfinite().all()
+    torch.testing.assert_close(tags.sum(1), torch.ones(sum(lengths), dtype=torch.float64))
+    if len(counts):
+        in_log_space = chain._log_space_sum(phi, counts, None)
+        torch.testing.assert_close(log_z[torch.tensor(lengths) > 0], in_log_space)
+
+
+@pytest.mark.parametrize("scale", [10.0, 20.0, 24.0, 26.0, 40.0, 60.0, 1e3, 1e4])
+def test_on_both_sides_of_the_border_to_log_space(scale: float) -> None:
+    """Potentials that span ever more, in long docs, give what log space gives."""
+    scheme = TagScheme("BILUO", ["X", "Y"])
+    lengths = [150, 1, 40]
+    rng = numpy.random.default_rng(0)
+    # Not random numbers times a scale, but all of the scale: one path pays at every step.
+    params = make_params(sum(lengths), len(scheme), 7)
+    emissions = torch.tensor(rng.choice([-0.5, 0.5], size=params[0].shape) * scale)
+    transitions = params[1] + scale * torch.eye(len(scheme))
+    leaf = emissions.requires_grad_()
+    phi = potentials(leaf, transitions, *params[2:], lengths, scheme.valid)
+    chosen = log_partition(phi)
+    exact = chain._log_space_sum(phi, numpy.array(lengths), None)
+    torch.testing.assert_close(chosen, exact)
+    (got,) = torch.autograd.grad(chosen.sum(), leaf, retain_graph=True)
+    (expected,) = torch.autograd.grad(exact.sum(), leaf)
+    torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_the_border_is_where_it_should_be() -> None:
+    """Ordinary spans don't pay for log space; extreme ones don't lose what they need."""
+    scheme = SCHEMES[1]
+    lengths = [200, 30]
+    phi = potentials(*make_params(230, len(scheme), 1, 5.0), lengths, scheme.valid)
+    assert chain._scaled_sum(phi, numpy.array(lengths), None) is not None
+    phi = potentials(*make_params(230, len(scheme), 1, 1e3), lengths, scheme.valid)
+    assert chain._scaled_sum(phi, numpy.array(lengths), None) is None
+
+
+def test_underflow_on_the_way_is_noticed() -> None:
+    """Two branches that drift apart within a doc, the worse one the only one that may end."""
+    length = 64
+    valid = ValidTags(
+        transitions=numpy.eye(2, dtype=bool),
+        start=numpy.ones(2, dtype=bool),
+        end=numpy.array([False, True]),
+    )
+    emissions = torch.zeros(length, 2, dtype=torch.float64)
+    emissions[:, 0] = 30.0
+    zero = torch.zeros(2, dtype=torch.float64)
+    leaf = emissions.requires_grad_()
+    phi = potentials(leaf, torch.zeros(2, 2), zero, zero, [length], valid)
+    log_z = log_partition(phi)
+    torch.testing.assert_close(log_z, torch.zeros(1, dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(log_z.sum(), leaf)
+    assert (gradient == torch.tensor([0.0, 1.0])).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_an_impossible_doc(scale: float) -> None:
+    scheme = SCHEMES[1]
+    lengths = [2, 3]
+    emissions, *rest = make_params(5, len(scheme), 1, scale)
+    allowed = torch.ones(5, len(scheme), dtype=torch.bool)
+    allowed[0] = False
+    allowed[0, scheme.index["L-X"]] = True
+    emissions.requires_grad_()
+    phi = potentials(emissions, *rest, lengths, scheme.valid, allowed)
+    log_z = log_partition(phi)
+    assert log_z[0] == -torch.inf and log_z[1].isfinite()
+    (gradient,) = torch.autograd.grad(log_z.sum(), emissions)
+    assert (gradient[:2] == 0).all()
+    torch.testing.assert_close(gradient[2:].sum(1), torch.ones(3, dtype=torch.float64))
+
+
+def test_no_docs_and_no_tokens() -> None:
+    scheme = SCHEMES[0]
+    for lengths in ([], [0], [0, 0]):
+        phi = potentials(*make_params(0, len(scheme), 1), lengths, scheme.valid)
+        assert log_partition(phi).tolist() == [0.0] * len(lengths)
+        tags, pairs = marginals(phi)
+        assert tags.shape == (0, len(scheme))
+        assert pairs.shape == (0, len(scheme), len(scheme))
