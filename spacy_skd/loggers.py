@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any, Callable, Dict, Optional, Tuple, Union
+from typing import IO, Any, Callable, Dict, List, Optional, Tuple, Union
 
 from spacy.language import Language
 from spacy.training.loggers import console_logger_v3
@@ -26,19 +26,46 @@ def console_logger(
     output_file (Optional[Union[str, Path]]): A JSONL file to save the log to.
     RETURNS (Callable): The logger's set-up function.
     """
-    setup_spacy_printer = console_logger_v3(progress_bar, console_output, output_file)
+    setup_console = console_logger_v3(progress_bar, console_output)
+    setup_file = console_logger_v3(None, False, output_file)
 
     def setup_printer(
         nlp: Language, stdout: IO = sys.stdout, stderr: IO = sys.stderr
     ) -> Tuple[LogStep, Callable[[], None]]:
-        # spaCy's logger takes its columns from the names in the pipeline.
-        columns = []
+        # spaCy's loggers take their columns from the names in the pipeline. On the console they
+        # cut names off after eight letters, which would leave "parser_g" and "parser_d".
+        names, titles = [], {}
         for name, pipe in nlp.pipeline:
-            columns.append((name, pipe))
-            if isinstance(pipe, StructuredPipe) and pipe.distillation is not None:
-                columns += [(f"{name}_gold", pipe), (f"{name}_distill", pipe)]
-        return setup_spacy_printer(
-            SimpleNamespace(pipeline=columns, config=nlp.config), stdout, stderr
+            if getattr(pipe, "is_trainable", False):
+                names.append(name)
+                if isinstance(pipe, StructuredPipe) and pipe.distillation is not None:
+                    for part, title in (("gold", ":gold"), ("distill", ":dist")):
+                        names.append(f"{name}_{part}")
+                        titles[f"{name}_{part}"] = name[:3] + title
+        if len(set(titles.values())) < len(titles):
+            titles = {}
+        log_console, finalize_console = setup_console(
+            _columns([titles.get(name, name) for name in names], nlp), stdout, stderr
         )
+        log_file, finalize_file = setup_file(_columns(names, nlp), stdout, stderr)
+
+        def log_step(info: Optional[Dict[str, Any]]) -> None:
+            log_file(info)
+            if info is not None:
+                titled = {titles.get(name, name): loss for name, loss in info["losses"].items()}
+                info = {**info, "losses": titled}
+            log_console(info)
+
+        def finalize() -> None:
+            finalize_console()
+            finalize_file()
+
+        return log_step, finalize
 
     return setup_printer
+
+
+def _columns(names: List[str], nlp: Language) -> Any:
+    """What spaCy's logger reads of a pipeline, with a trainable component of each name."""
+    component = SimpleNamespace(is_trainable=True)
+    return SimpleNamespace(pipeline=[(name, component) for name in names], config=nlp.config)

@@ -174,5 +174,3 @@ class TeacherHead(Protocol):
         RETURNS (Scores): In the array module of the device that the teacher runs on.
         """
         ...
-
-

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Dict, Iterator, List
 
@@ -27,7 +26,7 @@ from weasel.util import get_checksum, get_hash
 
 MODEL_BEST, MODEL_LAST = "model-best", "model-last"
 RUN, LOG = "run.json", "train.log"  # beside model-best: what a finished run was, what it printed
-BAR_INTERVAL = 10  # seconds between two lines of a progress bar that is not drawn in place
+PROGRESS_INTERVAL = 10  # seconds; spaCy's progress bar stays away where there is no terminal
 TAIL = 20  # lines of the log that are shown where a run failed
 PACKAGES = ("spacy", "spacy_skd", "thinc", "numpy", "torch", "spacy-transformers", "transformers")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
@@ -102,11 +101,15 @@ def train_seed(
     train_while_improving = spacy.training.loop.train_while_improving
 
     def recorded(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        shown = time.perf_counter()
         for batch, info, is_best in train_while_improving(*args, **kwargs):
             if is_best is None and steps and steps[-1]["score"] is None:
                 steps.pop()  # of the steps without an evaluation, the last one is enough
             steps.append({key: info[key] for key in ("step", "epoch", "words", "score")})
             yield batch, info, is_best
+            if is_best is None and time.perf_counter() - shown > PROGRESS_INTERVAL:
+                print(f"... update {info['step']}, {info['words']} words, {info['seconds']} s")
+                shown = time.perf_counter()
 
     run_hash = fingerprint(config_path, overrides, bf16)
     setup_gpu(gpu_id)
@@ -150,30 +153,24 @@ def installed_versions() -> Iterator[Any]:
 
 
 def stream(command: List[str], log_path: Path, prefix: str, processes: List[Any]) -> int:
-    """Run a command, and show its output as it comes. The log gets all of it but what progress
-    bars draw.
+    """Run a command, and show and log its output line by line as it comes.
 
     command (List[str]): The command.
-    log_path (Path): The log.
-    prefix (str): What each line shown begins with. Where it is empty, progress bars are shown as
-        they are drawn, else as lines.
+    log_path (Path): The file that gets all the output.
+    prefix (str): What each line shown begins with.
     processes (List[Any]): The process is added to it.
     RETURNS (int): The exit status.
     """
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf8", errors="replace"
+    )
     processes.append(process)
     assert process.stdout is not None
-    # With newline="" the pieces keep their ends: a progress bar's is a carriage return
-    output = TextIOWrapper(process.stdout, encoding="utf8", errors="replace", newline="")
     with log_path.open("w", encoding="utf8") as log:
-        for piece in output:
-            if piece.endswith("\n"):
-                log.write(piece)
-                log.flush()
-            if not prefix:
-                print(piece, end="", flush=True)
-            elif text := piece.strip("\r\n"):
-                print(f"{prefix}{text}", flush=True)
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            print(f"{prefix}{line}", end="", flush=True)
     return process.wait()
 
 
@@ -250,8 +247,6 @@ def main(
         msg.info(f"{output_dir / f'seed-{n}'} is complete already")
     todo = [n for n in asked if n not in complete]
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
-    if jobs > 1 or not sys.stdout.isatty():
-        os.environ.setdefault("TQDM_MININTERVAL", str(BAR_INTERVAL))
     arguments = [*ctx.args, "--gpu-id", str(gpu_id), *(["--bf16"] if bf16 else [])]
     statuses = train_seeds(config_path, output_dir, todo, arguments, jobs=min(jobs, len(todo) or 1))
     for n, status in zip(todo, statuses, strict=True):

@@ -38,9 +38,7 @@ def forward(
     seen: Any = model.ops.gemm(heads, W, trans2=True)
     bias: Any = heads @ b
     rows = [(group.tokens, head_rows(group, len(deps))) for group in groups]
-    arcs = [
-        xp.matmul(deps[d], seen[h].transpose(0, 2, 1)) + bias[h][:, None, :] for d, h in rows
-    ]
+    arcs = [xp.matmul(deps[d], seen[h].transpose(0, 2, 1)) + bias[h][:, None, :] for d, h in rows]
 
     def backprop(d_arcs: List[Floats3d]) -> Tuple[Floats2d, Floats2d]:
         # One row more than there are dependents takes what is written at padding: zeros.

@@ -16,9 +16,7 @@ InT = Tuple[Floats2d, Floats2d, Ints2d]
 _CHUNK = 1024
 
 
-def LabelScorer(
-    nO: Optional[int] = None, width: Optional[int] = None
-) -> Model[InT, Floats3d]:
+def LabelScorer(nO: Optional[int] = None, width: Optional[int] = None) -> Model[InT, Floats3d]:
     """Score the labels of the arcs from some heads of each token.
 
     r_dh(l) = dep_d W_l head_h + w_dep_l dep_d + w_head_l head_h + b_l.

@@ -7,9 +7,7 @@ from thinc.api import Model
 from thinc.types import Floats2d
 
 
-def initialize_tok2vec(
-    tok2vec: Model[List[Doc], List[Floats2d]], docs: Optional[List[Doc]]
-) -> int:
+def initialize_tok2vec(tok2vec: Model[List[Doc], List[Floats2d]], docs: Optional[List[Doc]]) -> int:
     """Initialize a tok2vec and find out how wide its vectors are.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): The layer, or a listener.

@@ -215,7 +215,9 @@ class BiaffineParser(StructuredPipe):
         for doc, parse in zip(docs, parses):
             if len(doc):
                 offsets = (parse.heads - numpy.arange(len(doc))).astype("i8").view("u8")
-                doc.from_array(["HEAD", "DEP"], numpy.stack([offsets, hashes[parse.labels]], axis=1))
+                doc.from_array(
+                    ["HEAD", "DEP"], numpy.stack([offsets, hashes[parse.labels]], axis=1)
+                )
 
     def _sentences(
         self, scorer: SentenceScorer, presets: List[numpy.ndarray]

@@ -229,9 +229,7 @@ class CRFEntityRecognizer(StructuredPipe):
         """See StructuredPipe.get_teacher_student_loss."""
         assert isinstance(teacher_scores, ChainScores)
         weights = self.model.ops.alloc1f(len(student_scores.emissions)) + 1
-        return self._loss_function.chain(
-            student_scores, teacher_scores, self.scheme.valid, weights
-        )
+        return self._loss_function.chain(student_scores, teacher_scores, self.scheme.valid, weights)
 
     def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> ChainScores:
         """See StructuredPipe.in_student_labels."""

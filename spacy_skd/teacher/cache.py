@@ -45,7 +45,7 @@ class ScoreCache:
             )
         except (OSError, sqlite3.DatabaseError) as error:
             raise ValueError(
-                f'The teacher\'s cache "{path}" can\'t be used ({error}): set another path, or '
+                f"The teacher's cache \"{path}\" can't be used ({error}): set another path, or "
                 "cache = null."
             ) from error
 
