@@ -38,7 +38,9 @@ def fingerprint(config_path: Path, overrides: Dict[str, Any], bf16: bool) -> str
     """
     config = util.load_config(config_path, overrides=overrides, interpolate=False)
     config["training"].pop("seed", None)
-    values = [*config.interpolate().get("paths", {}).values(), *overrides.values()]
+    settings = {**config.interpolate().get("paths", {}), **overrides}
+    # A cache is filled by the run, and makes no difference to what comes out.
+    values = [value for name, value in settings.items() if not name.endswith("cache")]
     inputs = sorted({v for v in values if isinstance(v, str) and v and Path(v).exists()})
     checksums = {path: get_checksum(path) for path in inputs}
     return get_hash({"config": config.to_str(), "inputs": checksums, "bf16": bf16})
