@@ -3,7 +3,7 @@
 from typing import Any, Callable, List, Optional, Tuple
 
 from thinc.api import Model, glorot_uniform_init
-from thinc.types import Floats1d, Floats2d, Floats3d
+from thinc.types import Floats2d, Floats3d
 
 from ..scores import SentenceGroup
 
@@ -40,7 +40,7 @@ def forward(
     rows = [(group.tokens, head_rows(group, len(deps))) for group in groups]
     arcs = [xp.matmul(deps[d], seen[h].transpose(0, 2, 1)) + bias[h][:, None, :] for d, h in rows]
 
-    def backprop(d_arcs: List[Floats3d]) -> Tuple[Floats2d, Floats2d]:
+    def backprop(d_arcs: List[Any]) -> Tuple[Floats2d, Floats2d]:
         # One row more than there are dependents takes what is written at padding: zeros.
         d_deps: Any = model.ops.alloc2f(deps.shape[0] + 1, deps.shape[1])
         d_seen: Any = model.ops.alloc2f(*seen.shape)
@@ -83,7 +83,5 @@ def init(
     Y: Optional[List[Floats3d]] = None,
 ) -> None:
     width = model.get_dim("nI")
-    W: Floats2d = glorot_uniform_init(model.ops, (width, width))
-    b: Floats1d = model.ops.alloc1f(width)
-    model.set_param("W", W)
-    model.set_param("b", b)
+    model.set_param("W", glorot_uniform_init(model.ops, (width, width)))
+    model.set_param("b", model.ops.alloc1f(width))

@@ -8,6 +8,7 @@ from thinc.types import Floats2d, Floats3d, Ints2d
 
 from ..scores import ArcScores, SentenceGroup, first_tokens
 from .arc_scorer import ArcScorer
+from .growth import grow
 from .label_scorer import LabelScorer, grow_label_scorer
 from .tok2vec import initialize_tok2vec
 
@@ -35,7 +36,7 @@ def build_biaffine_parser(
     starts: Model[Floats2d, Floats2d] = Linear(nO=2, init_W=zero_init)
     projection: Model[Floats2d, Floats2d] = Relu(nO=2 * (arc_width + label_width))
     dropout_layer: Model[Floats2d, Floats2d] = Dropout()
-    hidden = chain(projection, dropout_layer)
+    hidden: Model[Floats2d, Floats2d] = chain(projection, dropout_layer)
     arcs = ArcScorer(arc_width)
     labels = LabelScorer(nO, label_width)
     return Model(
@@ -84,7 +85,8 @@ class SentenceScorer:
         xp = model.ops.xp
         arc_width = model.get_ref("arcs").get_dim("nI")
         dep_width = hidden.shape[1] // 2
-        with_root = xp.concatenate([hidden[:, dep_width:], model.get_param("root")[None, :]])
+        root: Any = model.get_param("root")
+        with_root = xp.concatenate([hidden[:, dep_width:], root[None, :]])
         self._arc_deps = xp.ascontiguousarray(hidden[:, :arc_width])
         self._label_deps = xp.ascontiguousarray(hidden[:, arc_width:dep_width])
         self._arc_heads = xp.ascontiguousarray(with_root[:, :arc_width])
@@ -165,7 +167,7 @@ def forward(
     def backprop(d_scores: ArcScores) -> List[Doc]:
         dX = backprop_hidden(scorer.backprop(d_scores))
         dX += backprop_starts(d_scores.starts)
-        return backprop_tok2vec(model.ops.unflatten(dX, lengths))
+        return backprop_tok2vec(model.ops.unflatten(dX, lengths))  # type: ignore[call-overload]
 
     return scorer, backprop
 
@@ -194,5 +196,5 @@ def resize_biaffine_parser(model: Model[List[Doc], SentenceScorer], n_labels: in
     model (Model[List[Doc], SentenceScorer]): The model, changed in place.
     n_labels (int): The new number, not smaller than before.
     """
-    model.set_dim("nO", n_labels, force=True)
+    grow(model, n_labels, {})
     grow_label_scorer(model.get_ref("labels"), n_labels)

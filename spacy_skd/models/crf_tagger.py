@@ -7,7 +7,7 @@ from thinc.api import Linear, Model
 from thinc.types import Floats1d, Floats2d
 
 from ..scores import ChainScores
-from .growth import grow_linear, grow_param
+from .growth import grow, grow_linear
 from .tok2vec import initialize_tok2vec
 
 
@@ -48,7 +48,7 @@ def forward(
         model.inc_grad("start", d_scores.start)
         model.inc_grad("end", d_scores.end)
         dX = backprop_emissions(d_scores.emissions)
-        return backprop_tok2vec(model.ops.unflatten(dX, lengths))
+        return backprop_tok2vec(model.ops.unflatten(dX, lengths))  # type: ignore[call-overload]
 
     scores = ChainScores(
         emissions=emissions,
@@ -81,10 +81,5 @@ def resize_crf_tagger(model: Model[List[Doc], ChainScores], n_tags: int) -> None
     model (Model[List[Doc], ChainScores]): The model, changed in place.
     n_tags (int): The new number, not smaller than before.
     """
-    emissions = model.get_ref("emissions")
-    model.set_dim("nO", n_tags, force=True)
-    grow_linear(emissions, n_tags)
-    if model.has_param("transitions"):
-        grow_param(model, "transitions", (n_tags, n_tags))
-        grow_param(model, "start", (n_tags,))
-        grow_param(model, "end", (n_tags,))
+    grow(model, n_tags, {"transitions": 2, "start": 1, "end": 1})
+    grow_linear(model.get_ref("emissions"), n_tags)

@@ -1,23 +1,32 @@
 """Models that grow when a label is added: new rows of zeros, the old ones untouched."""
 
-from typing import Any, Tuple
+from typing import Any, Dict
 
 from thinc.api import Model
 
 
-def grow_param(model: Model[Any, Any], name: str, shape: Tuple[int, ...]) -> None:
-    """Put a parameter into the first corner of a larger one of zeros.
+def grow(model: Model[Any, Any], nO: int, n_axes: Dict[str, int]) -> None:
+    """Set a layer's number of outputs. The parameters of an initialized layer become the first
+    corner of larger ones of zeros, and gradients start anew.
 
-    model (Model): The layer that has the parameter.
-    name (str): The parameter's name.
-    shape (Tuple[int, ...]): Its new shape, in no direction smaller than the old.
+    model (Model): The layer, changed in place.
+    nO (int): The new number, not smaller than before.
+    n_axes (Dict[str, int]): For each parameter that grows, how many of its first axes are outputs.
     """
-    old: Any = model.get_param(name)
-    new = model.ops.alloc(shape, dtype=old.dtype)
-    new[tuple(slice(size) for size in old.shape)] = old
-    model.set_param(name, new)
-    if model.has_grad(name):
-        model.set_grad(name, model.ops.alloc(shape, dtype=old.dtype))
+    params: Dict[str, Any] = {
+        name: model.get_param(name) for name in model.param_names if model.has_param(name)
+    }
+    # thinc changes the dimensions of a layer only while it has no parameters.
+    for name in params:
+        model.set_param(name, None)
+    model.set_dim("nO", nO, force=True)
+    for name, old in params.items():
+        grows = n_axes.get(name, 0)
+        new = model.ops.alloc((nO,) * grows + old.shape[grows:], dtype=old.dtype)
+        new[tuple(slice(size) for size in old.shape)] = old
+        model.set_param(name, new)
+        if model.has_grad(name):
+            model.set_grad(name, model.ops.alloc(new.shape, dtype=old.dtype))
 
 
 def grow_linear(model: Model[Any, Any], nO: int) -> None:
@@ -26,7 +35,4 @@ def grow_linear(model: Model[Any, Any], nO: int) -> None:
     model (Model): The layer, initialized or not.
     nO (int): The new number of outputs.
     """
-    model.set_dim("nO", nO, force=True)
-    if model.has_param("W"):
-        grow_param(model, "W", (nO, model.get_dim("nI")))
-        grow_param(model, "b", (nO,))
+    grow(model, nO, {"W": 1, "b": 1})

@@ -5,7 +5,7 @@ from typing import Any, Callable, Optional, Tuple
 from thinc.api import Model, glorot_uniform_init
 from thinc.types import Floats2d, Floats3d, Ints2d
 
-from .growth import grow_param
+from .growth import grow
 
 # Vectors of the tokens as dependents (n_tokens, width); as heads, the root's after the last
 # token's (n_tokens + 1, width); for each token the rows of its heads (n_tokens, k).
@@ -46,36 +46,39 @@ def forward(
     W_head: Any = model.get_param("W_head")
 
     def bilinear(deps: Any, chosen: Any) -> Tuple[Any, Any]:
-        between = model.ops.gemm(deps, W, trans2=True).reshape((-1, n_labels, width))
+        between: Any = model.ops.gemm(deps, W, trans2=True)
+        between = between.reshape((len(deps), n_labels, width))
         return xp.matmul(chosen, between.transpose(0, 2, 1)), between
 
     chosen: Any = heads[rows]
+    scores: Any
     if is_train:
         scores, between = bilinear(deps, chosen)
     else:
         scores = model.ops.alloc3f(rows.shape[0], rows.shape[1], n_labels, zeros=False)
         for i in range(0, len(deps), _CHUNK):
             scores[i : i + _CHUNK] = bilinear(deps[i : i + _CHUNK], chosen[i : i + _CHUNK])[0]
-    scores += model.ops.gemm(deps, W_dep, trans2=True)[:, None, :]
-    scores += model.ops.gemm(heads, W_head, trans2=True)[rows]
+    of_dep: Any = model.ops.gemm(deps, W_dep, trans2=True)
+    of_head: Any = model.ops.gemm(heads, W_head, trans2=True)
+    scores += of_dep[:, None, :] + of_head[rows]
     scores += model.get_param("b")
 
-    def backprop(d_scores: Floats3d) -> Tuple[Floats2d, Floats2d]:
-        d_between = xp.matmul(d_scores.transpose(0, 2, 1), chosen).reshape((len(deps), -1))
+    def backprop(d_scores: Any) -> Tuple[Floats2d, Floats2d]:
+        d_between: Any = xp.matmul(d_scores.transpose(0, 2, 1), chosen)
+        d_between = d_between.reshape((len(deps), n_labels * width))
         d_chosen = xp.matmul(d_scores, between)
         d_of_dep = d_scores.sum(axis=1)
-        d_of_head = d_scores.reshape((-1, n_labels))
-        flat_chosen = chosen.reshape((-1, width))
-        model.inc_grad(
-            "W", model.ops.gemm(d_between, deps, trans1=True).reshape((n_labels, width, width))
-        )
+        d_of_head = d_scores.reshape((rows.size, n_labels))
+        flat_chosen = chosen.reshape((rows.size, width))
+        dW: Any = model.ops.gemm(d_between, deps, trans1=True)
+        model.inc_grad("W", dW.reshape((n_labels, width, width)))
         model.inc_grad("W_dep", model.ops.gemm(d_of_dep, deps, trans1=True))
         model.inc_grad("W_head", model.ops.gemm(d_of_head, flat_chosen, trans1=True))
         model.inc_grad("b", d_of_dep.sum(axis=0))
         d_deps = model.ops.gemm(d_between, W) + model.ops.gemm(d_of_dep, W_dep)
-        d_flat = d_chosen.reshape((-1, width)) + model.ops.gemm(d_of_head, W_head)
+        d_flat = d_chosen.reshape((rows.size, width)) + model.ops.gemm(d_of_head, W_head)
         d_heads = model.ops.alloc2f(*heads.shape)
-        model.ops.scatter_add(d_heads, rows.reshape((-1,)), d_flat)
+        model.ops.scatter_add(d_heads, model.ops.reshape1i(rows, rows.size), d_flat)
         return d_deps, d_heads
 
     return scores, backprop
@@ -98,10 +101,4 @@ def grow_label_scorer(model: Model[InT, Floats3d], n_labels: int) -> None:
     model (Model[InT, Floats3d]): The layer, changed in place.
     n_labels (int): The new number, not smaller than before.
     """
-    model.set_dim("nO", n_labels, force=True)
-    if model.has_param("W"):
-        width = model.get_dim("nI")
-        grow_param(model, "W", (n_labels, width, width))
-        grow_param(model, "W_dep", (n_labels, width))
-        grow_param(model, "W_head", (n_labels, width))
-        grow_param(model, "b", (n_labels,))
+    grow(model, n_labels, {"W": 1, "W_dep": 1, "W_head": 1, "b": 1})

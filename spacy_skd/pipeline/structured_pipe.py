@@ -201,25 +201,12 @@ class StructuredPipe(TrainablePipe):
         RETURNS (Dict[str, float]): The updated losses.
         RAISES (ValueError): On a loss that is not a finite number.
         """
-        losses = {} if losses is None else losses
-        for key in (self.name, f"{self.name}_gold", f"{self.name}_distill"):
-            losses.setdefault(key, 0.0)
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
         docs = [eg.predicted for eg in examples]
-        if not any(len(doc) for doc in docs):
-            return losses
-        set_dropout_rate(self.model, drop)
-        scores, backprop = self.model.begin_update(docs)
-        loss = self._finite(self.batch_loss(examples, scores))
-        # Also where there is nothing to learn: listeners wait for each other's gradients.
-        backprop(loss.gradient)
-        losses[self.name] += loss.gold + loss.distill
-        losses[f"{self.name}_gold"] += loss.gold
-        losses[f"{self.name}_distill"] += loss.distill
-        if sgd is not None:
-            self.finish_update(sgd)
-        return losses
+        return self._learn(
+            docs, lambda scores: self.batch_loss(examples, scores), drop, sgd, losses
+        )
 
     def get_loss(self, examples: Iterable[Example], scores: Any) -> Tuple[float, Any]:
         """The loss of a batch and its gradient.
@@ -241,6 +228,32 @@ class StructuredPipe(TrainablePipe):
         """
         super().finish_update(sgd)
         self._weight.step()
+
+    def _learn(
+        self,
+        docs: List[Doc],
+        batch_loss: Callable[[Any], Loss],
+        drop: float,
+        sgd: Optional[Optimizer],
+        losses: Optional[Dict[str, float]],
+    ) -> Dict[str, float]:
+        """One training step; see `update`."""
+        losses = {} if losses is None else losses
+        for key in (self.name, f"{self.name}_gold", f"{self.name}_distill"):
+            losses.setdefault(key, 0.0)
+        if not any(len(doc) for doc in docs):
+            return losses
+        set_dropout_rate(self.model, drop)
+        scores, backprop = self.model.begin_update(docs)
+        loss = self._finite(batch_loss(scores))
+        # Also where there is nothing to learn: listeners wait for each other's gradients.
+        backprop(loss.gradient)
+        losses[self.name] += loss.gold + loss.distill
+        losses[f"{self.name}_gold"] += loss.gold
+        losses[f"{self.name}_distill"] += loss.distill
+        if sgd is not None:
+            self.finish_update(sgd)
+        return losses
 
     def _finite(self, loss: Loss) -> Loss:
         if not math.isfinite(loss.gold + loss.distill):
@@ -295,29 +308,22 @@ class StructuredPipe(TrainablePipe):
                 f'Component "{self.name}" can be distilled from a {type(self).__name__}, not from '
                 f"{type(teacher_pipe).__name__}."
             )
-        losses = {} if losses is None else losses
-        for key in (self.name, f"{self.name}_gold", f"{self.name}_distill"):
-            losses.setdefault(key, 0.0)
+        missing = sorted(set(self.labels) - set(teacher_pipe.labels))
+        if missing:
+            raise ValueError(
+                f'Component "{self.name}" can\'t be distilled from "{teacher_pipe.name}" alone, '
+                f"which does not know the labels {missing}: train it with gold annotation too."
+            )
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.distill")
-        if not any(len(eg.predicted) for eg in examples):
-            return losses
-        teacher_scores = self.in_student_labels(
-            teacher_pipe.teacher_scores(
-                [eg.reference for eg in examples], self._loss_function.label_heads
-            ),
-            teacher_pipe,
-        )
-        set_dropout_rate(self.model, drop)
-        student_scores, backprop = self.model.begin_update([eg.predicted for eg in examples])
-        loss, gradient = self.get_teacher_student_loss(teacher_scores, student_scores)
-        self._finite(Loss(0.0, loss, gradient))
-        backprop(gradient)
-        losses[self.name] += loss
-        losses[f"{self.name}_distill"] += loss
-        if sgd is not None:
-            self.finish_update(sgd)
-        return losses
+        n_heads = self._loss_function.label_heads
+
+        def batch_loss(scores: Any) -> Loss:
+            read = teacher_pipe.teacher_scores([eg.reference for eg in examples], n_heads)
+            known = self.in_student_labels(read, teacher_pipe)
+            return Loss(0.0, *self.get_teacher_student_loss(known, scores))
+
+        return self._learn([eg.predicted for eg in examples], batch_loss, drop, sgd, losses)
 
     def get_teacher_student_loss(
         self, teacher_scores: Scores, student_scores: Any
@@ -354,8 +360,8 @@ class StructuredPipe(TrainablePipe):
         mine, its = set(self.labels), set(head.labels)
         if not mine & its:
             raise ValueError(
-                f'Component "{self.name}" and its teacher\'s "{head.name}" have no label in common: '
-                f"{sorted(mine)} and {sorted(its)}. Train both on the same label set."
+                f'Component "{self.name}" and its teacher\'s "{head.name}" have no label in '
+                f"common: {sorted(mine)} and {sorted(its)}. Train both on the same label set."
             )
         if mine - its:
             warnings.warn(

@@ -1,0 +1,1 @@
+"""What speed and memory cost, ours beside a peer, in one run: python -m benchmarks."""

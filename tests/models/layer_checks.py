@@ -1,0 +1,73 @@
+"""What the tests of the layers share: a tok2vec that returns what it's told to, sentences, and
+gradients by finite differences."""
+
+import numpy
+from spacy.tokens import Doc
+from spacy.vocab import Vocab
+from thinc.api import Model
+
+from spacy_skd.scores import group_sentences
+
+# Large, since single precision leaves some 1e-6 of a loss of some ten: the layers are piecewise
+# bilinear, so the central difference is exact whatever the step.
+EPS = 1e-2
+
+
+def draw(rng, *shape):
+    return rng.normal(size=shape).astype("float32")
+
+
+def make_docs(lengths):
+    vocab = Vocab()
+    return [Doc(vocab, words=["w"] * length) for length in lengths]
+
+
+def fixed_tok2vec(vectors):
+    """A tok2vec that gives these vectors for each doc, and keeps the gradients it gets."""
+
+    def forward(model, docs, is_train):
+        assert [len(doc) for doc in docs] == [len(rows) for rows in vectors]
+
+        def backprop(d_vectors):
+            model.attrs["gradients"].append(d_vectors)
+            return docs
+
+        return vectors, backprop
+
+    width = vectors[0].shape[1]
+    return Model("fixed_tok2vec", forward, dims={"nO": width}, attrs={"gradients": []})
+
+
+def groups_of(*sentence_lengths):
+    ends = numpy.cumsum(sentence_lengths)
+    starts = ends - numpy.asarray(sentence_lengths)
+    return group_sentences(numpy.stack([starts, ends], axis=1))
+
+
+def sentences(groups):
+    """RETURNS: (group, row, first token, length) of each sentence."""
+    return [
+        (g, row, int(start), int(length))
+        for g, group in enumerate(groups)
+        for row, (start, length) in enumerate(zip(group.starts, group.lengths))
+    ]
+
+
+def weighted_sum(weights, outputs):
+    pairs = zip(weights, outputs, strict=True)
+    return sum(float((w.astype("float64") * y.astype("float64")).sum()) for w, y in pairs)
+
+
+def assert_gradient(loss, array, gradient, name):
+    """Compare the gradient of `loss()` with respect to an array, which is changed in place."""
+    assert gradient.shape == array.shape, name
+    expected = numpy.zeros(array.shape)
+    for index in numpy.ndindex(array.shape):
+        value = array[index]
+        array[index] = value + EPS
+        above = loss()
+        array[index] = value - EPS
+        expected[index] = (above - loss()) / (2 * EPS)
+        array[index] = value
+    assert abs(expected).max() > 1e-3, f"{name}: nothing to compare"
+    numpy.testing.assert_allclose(gradient, expected, rtol=2e-3, atol=2e-3, err_msg=name)

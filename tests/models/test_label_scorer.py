@@ -1,0 +1,119 @@
+import numpy
+import pytest
+from layer_checks import assert_gradient, draw, weighted_sum
+from numpy.testing import assert_allclose, assert_array_equal
+
+from spacy_skd.models import label_scorer
+from spacy_skd.models.label_scorer import LabelScorer, grow_label_scorer
+
+N_TOKENS, WIDTH, N_LABELS, K = 6, 4, 3, 2
+PARAMS = ("W", "W_dep", "W_head", "b")
+
+
+@pytest.fixture
+def scorer():
+    model = LabelScorer(N_LABELS, WIDTH)
+    model.initialize()
+    rng = numpy.random.default_rng(0)
+    for name in PARAMS:
+        model.set_param(name, draw(rng, *model.get_param(name).shape))
+    return model
+
+
+def make_input(n_tokens=N_TOKENS, k=K):
+    rng = numpy.random.default_rng(1)
+    # The last row is the root's; rows repeat, within a token too.
+    rows = rng.integers(0, n_tokens + 1, (n_tokens, k))
+    rows[0] = n_tokens
+    return draw(rng, n_tokens, WIDTH), draw(rng, n_tokens + 1, WIDTH), rows
+
+
+def test_scores_are_biaffine(scorer):
+    deps, heads, rows = make_input()
+    W, W_dep, W_head, b = (scorer.get_param(name) for name in PARAMS)
+    scores = scorer.predict((deps, heads, rows))
+    assert scores.shape == (N_TOKENS, K, N_LABELS)
+    for d in range(N_TOKENS):
+        for k in range(K):
+            head = heads[rows[d, k]]
+            for label in range(N_LABELS):
+                # W_l is stored with the head's width first.
+                expected = deps[d] @ W[label].T @ head
+                expected += W_dep[label] @ deps[d] + W_head[label] @ head + b[label]
+                assert_allclose(scores[d, k, label], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gradients(scorer):
+    X = deps, heads, _ = make_input()
+    weights = [draw(numpy.random.default_rng(2), N_TOKENS, K, N_LABELS)]
+    _, backprop = scorer.begin_update(X)
+    d_deps, d_heads = backprop(weights[0])
+
+    def loss():
+        return weighted_sum(weights, [scorer.predict(X)])
+
+    assert_gradient(loss, deps, d_deps, "dependents")
+    assert_gradient(loss, heads, d_heads, "heads")
+    for name in PARAMS:
+        assert_gradient(loss, scorer.get_param(name), scorer.get_grad(name), name)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, N_TOKENS, 100])
+def test_prediction_in_chunks_is_training(scorer, chunk, monkeypatch):
+    monkeypatch.setattr(label_scorer, "_CHUNK", chunk)
+    X = make_input()
+    assert_allclose(scorer.predict(X), scorer(X, is_train=True)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_tokens", "k"), [(0, 1), (N_TOKENS, 0), (0, 0)])
+def test_nothing_to_score(scorer, n_tokens, k):
+    deps, heads, _ = make_input()
+    deps, heads = deps[:n_tokens], heads[: n_tokens + 1]
+    rows = numpy.zeros((n_tokens, k), dtype="i")
+    scores, backprop = scorer.begin_update((deps, heads, rows))
+    assert scores.shape == (n_tokens, k, N_LABELS)
+    d_deps, d_heads = backprop(scores)
+    assert d_deps.shape == deps.shape and d_heads.shape == heads.shape
+    assert not d_deps.any() and not d_heads.any()
+    assert scorer.predict((deps, heads, rows)).shape == (n_tokens, k, N_LABELS)
+
+
+def test_growing_keeps_scores(scorer):
+    X = make_input()
+    before = scorer.predict(X)
+    scorer.begin_update(X)[1](before)
+    grow_label_scorer(scorer, N_LABELS + 2)
+    after, backprop = scorer.begin_update(X)
+    assert after.shape == (N_TOKENS, K, N_LABELS + 2)
+    # Another size is another order of summation.
+    assert_allclose(after[:, :, :N_LABELS], before, rtol=1e-5, atol=1e-6)
+    assert not after[:, :, N_LABELS:].any()
+    backprop(numpy.ones_like(after))
+    for name in PARAMS:
+        assert scorer.get_grad(name).shape == scorer.get_param(name).shape
+        assert scorer.get_grad(name)[N_LABELS:].any()
+
+
+def test_growing_before_initialization():
+    model = LabelScorer(None, WIDTH)
+    grow_label_scorer(model, 2)
+    grow_label_scorer(model, 5)
+    model.initialize()
+    assert model.predict(make_input()).shape == (N_TOKENS, K, 5)
+
+
+def test_serialization(scorer):
+    X = make_input()
+    loaded = LabelScorer().from_bytes(scorer.to_bytes())
+    assert (loaded.get_dim("nO"), loaded.get_dim("nI")) == (N_LABELS, WIDTH)
+    assert_array_equal(loaded.predict(X), scorer.predict(X))
+
+
+def test_no_labels():
+    model = LabelScorer(0, WIDTH)
+    model.initialize()
+    X = make_input()
+    scores, backprop = model.begin_update(X)
+    assert scores.shape == model.predict(X).shape == (N_TOKENS, K, 0)
+    d_deps, d_heads = backprop(scores)
+    assert not d_deps.any() and not d_heads.any()
