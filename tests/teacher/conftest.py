@@ -330,6 +330,7 @@ def train_student(init_student: Callable[..., Language], tmp_path: Path) -> Call
         nlp = init_student(overrides, text)
         output = tmp_path / "student"
         shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
         train(nlp, output, stdout=io.StringIO(), stderr=io.StringIO())
         return output / "model-last"
 
