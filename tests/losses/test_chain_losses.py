@@ -30,6 +30,8 @@ LENGTHS = [3, 0, 1, 5, 2, 1]
 
 
 def describe(objective: Any) -> str:
+    if isinstance(objective, str):
+        return objective
     settings = (f"{name}={value}" for name, value in vars(objective).items())
     return f"{type(objective).__name__}({', '.join(settings)})"
 
@@ -268,7 +270,7 @@ def gold_of(scheme: TagScheme, lengths: List[int], seed: int) -> numpy.ndarray:
 
 
 @every_scheme
-@pytest.mark.parametrize("objective", [*OBJECTIVES, "gold"], ids=str)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "gold"], ids=describe)
 def test_docs_do_not_know_their_batch(objective: Any, scheme: TagScheme) -> None:
     """Order and the split into batches change nothing."""
     student, teacher = (make_scores(LENGTHS, len(scheme), seed) for seed in (1, 2))
