@@ -140,7 +140,7 @@ def describe_runs(pipelines: Dict[str, Any], sources: Dict[str, Any]) -> List[st
         runs.append(f"{name} {len(seeds)} ({numbers})")
     sentences = [f"Seeds (updates of each): {'; '.join(runs)}."]
     files = [
-        f"`{file}` (sha256 {digest}, from {source['found_in']})"
+        f"`{file}` (sha256 {digest})"
         for source in sources.values()
         for file, digest in source["sha256"].items()
         if "train" in file

@@ -249,6 +249,8 @@ def main(
         msg.info(f"{output_dir / f'seed-{n}'} is complete already")
     todo = [n for n in asked if n not in complete]
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
+    # Threads that spin while they wait for each other make a busy machine several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [*ctx.args, "--gpu-id", str(gpu_id), *(["--bf16"] if bf16 else [])]
     statuses = train_seeds(config_path, output_dir, todo, arguments, jobs=min(jobs, len(todo) or 1))
     for n, status in zip(todo, statuses, strict=True):

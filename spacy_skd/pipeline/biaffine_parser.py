@@ -25,6 +25,7 @@ from ..scores import (
 from .gold import (
     STARTS,
     UNKNOWN,
+    check_heads,
     gold_parse,
     gold_sentence_starts,
     known_sentence_starts,
@@ -191,7 +192,7 @@ class BiaffineParser(StructuredPipe):
                 heads[start : start + length] = row[:length]
         is_root = heads == 0
         label_scores = scorer.labels(groups, ops.xp.asarray(heads[:, None]))[:, 0]
-        if ROOT in self.cfg["labels"] and len(self.labels) > 1:
+        if ROOT in self.cfg["labels"]:
             # A root is ROOT, and nothing else is.
             root = self.cfg["labels"].index(ROOT)
             label_scores[:, root] = ops.xp.where(
@@ -214,6 +215,10 @@ class BiaffineParser(StructuredPipe):
         hashes = numpy.array([self.vocab.strings.add(label) for label in self.labels], dtype="u8")
         for doc, parse in zip(docs, parses):
             if len(doc):
+                if doc.vocab is not self.vocab:
+                    # In a pipeline that took the component over from another.
+                    for label in self.labels:
+                        doc.vocab.strings.add(label)
                 offsets = (parse.heads - numpy.arange(len(doc))).astype("i8").view("u8")
                 doc.from_array(
                     ["HEAD", "DEP"], numpy.stack([offsets, hashes[parse.labels]], axis=1)
@@ -255,7 +260,7 @@ class BiaffineParser(StructuredPipe):
                 given = teacher.scores(examples, self._loss_function.label_heads)
                 teacher_scores = self.in_student_labels(given, teacher)
         if teacher_scores is not None:
-            # The teacher has kept to the same gold sentences, and where there are none, settled them.
+            # The teacher kept to the same gold sentences, and where there are none, settled them.
             groups = [SentenceGroup(g.starts, g.lengths, xp) for g in teacher_scores.groups]
             teacher_heads = xp.asarray(teacher_scores.heads)
         else:
@@ -339,7 +344,18 @@ class BiaffineParser(StructuredPipe):
             offset += len(heads)
         return numpy.concatenate(all_heads), numpy.array(all_labels, dtype="i8")
 
+    def _labels_of(self, examples: Iterable[Example]) -> List[str]:
+        labels = super()._labels_of(examples)
+        known = {*self.labels, *labels}
+        # What spaCy's parser has from the start, for when no data tells.
+        if not labels and ROOT not in known:
+            labels = [*labels, ROOT]
+        if not known - {ROOT}:
+            labels = [*labels, "dep"]
+        return labels
+
     def _gold_labels(self, eg: Example) -> Iterable[str]:
+        check_heads(eg.reference)
         return {token.dep_ for token in eg.reference if token.dep}
 
     def _resize_model(self) -> None:

@@ -160,36 +160,32 @@ class CRFEntityRecognizer(StructuredPipe):
     def _preset_tags(self, docs: List[Doc]) -> Optional[numpy.ndarray]:
         """Which tags the tokens may have next to entities and blocked tokens that are set.
 
+        No entity starts with a space, as in spaCy.
+
         docs (List[Doc]): The docs.
-        RETURNS (Optional[ndarray]): bool, (n_tokens, n_tags), or None if nothing is set.
+        RETURNS (Optional[ndarray]): bool, (n_tokens, n_tags), or None if all may have all.
         """
         scheme = self.scheme
         outside = scheme.index["O"]
-        tags: Optional[numpy.ndarray] = None
-        continued: List[Tuple[int, str]] = []
+        is_space = numpy.concatenate([doc.to_array(["IS_SPACE"]) for doc in docs]).astype(bool)
+        tags = numpy.full(is_space.shape, -1, dtype="i8")
         offset = 0
         for doc in docs:
-            ents, blocked = doc.ents, _blocked_tokens(doc)
-            if ents or len(blocked):
-                if tags is None:
-                    tags = numpy.full((sum(len(doc) for doc in docs),), -1, dtype="i8")
-                tags[offset + blocked] = outside
-                for span in ents:
-                    start, end = offset + span.start, offset + span.end
-                    if span.label_ in scheme.labels:
-                        tags[start:end] = scheme.entity_tags(span.label_, end - start)
-                        if span.end < len(doc):
-                            continued.append((end, span.label_))
-                    else:
-                        tags[start:end] = outside
+            tags[offset + _blocked_tokens(doc)] = outside
+            for span in doc.ents:
+                start, end = offset + span.start, offset + span.end
+                if span.label_ in scheme.labels:
+                    tags[start:end] = scheme.entity_tags(span.label_, end - start)
+                else:
+                    tags[start:end] = outside
             offset += len(doc)
-        if tags is None:
+        is_preset = tags >= 0
+        if not (is_preset.any() or is_space.any()):
             return None
         allowed = allowed_tags(tags, scheme)
-        if scheme.name == "BIO":
-            # In BIO the tag after an entity decides where the entity ends.
-            for token, label in continued:
-                allowed[token, scheme.index[f"I-{label}"]] = False
+        opens = scheme.valid.start.copy()
+        opens[outside] = False
+        allowed[is_space & ~is_preset] &= ~opens
         return allowed
 
     # Training

@@ -46,8 +46,8 @@ class DistillationWeight:
 class TeacherHandle:
     """Holds a student's teacher, and is empty when pickled or copied.
 
-    Pipelines are pickled (`n_process`) and copied (`nlp.copy`, sourcing) while they train; a teacher
-    must not be taken along.
+    Pipelines are pickled (`n_process`) and copied (`nlp.copy`, sourcing) while they train; a
+    teacher must not be taken along.
     """
 
     def __init__(self) -> None:

@@ -25,14 +25,15 @@ def gold_sentence_starts(eg: Example) -> numpy.ndarray:
     """The reference's sentence starts, on the predicted doc's tokens.
 
     A token that stands for several of the reference starts a sentence where one of them does. One
-    that stands for none (a space) starts none. spaCy's `get_aligned_sent_starts` can't tell a
-    missing value from a token inside a sentence.
+    that stands for none (a space) starts none, but belongs to the first sentence where it comes
+    before. spaCy's `get_aligned_sent_starts` can't tell a missing value from a token inside a
+    sentence.
 
     eg (Example): The example.
     RETURNS (ndarray): int8, (n_tokens,); 1 starts a sentence, -1 does not, 0 is not known.
     """
     n_tokens = len(eg.predicted)
-    reference = sentence_starts(eg.reference)
+    reference = _certain_starts(eg.reference)
     if not n_tokens or not reference.any():
         return numpy.zeros((n_tokens,), dtype="i1")
     alignment = eg.alignment.x2y
@@ -41,6 +42,8 @@ def gold_sentence_starts(eg: Example) -> numpy.ndarray:
     values = reference[alignment.data.astype("i8")]
     starts[tokens[values == UNKNOWN]] = UNKNOWN
     starts[tokens[values == STARTS]] = STARTS
+    if len(tokens) and tokens[0] and starts[tokens[0]] == STARTS:
+        starts[[0, tokens[0]]] = STARTS, CONTINUES
     return starts
 
 
@@ -62,12 +65,84 @@ def gold_parse(eg: Example) -> Tuple[numpy.ndarray, List[Optional[str]]]:
         into the doc, its own for a root, -1 where not known; and its dep, None where not known.
     """
     heads, deps = eg.get_aligned_parse(projectivize=False)
-    # A doc without a parse looks as if each token were a root: a head counts only with a dep.
-    known = [head is not None and bool(dep) for head, dep in zip(heads, deps)]
+    # A token without head and dep looks like a root: a root counts only with a dep.
+    known = [
+        head is not None and (bool(dep) or head != i)
+        for i, (head, dep) in enumerate(zip(heads, deps))
+    ]
     return (
         numpy.array([head if k else -1 for head, k in zip(heads, known)], dtype="i8"),
-        [dep if k else None for dep, k in zip(deps, known)],
+        [dep if k and dep else None for dep, k in zip(deps, known)],
     )
+
+
+def check_heads(doc: Doc) -> None:
+    """Refuse gold heads that are no trees, which spaCy lets be.
+
+    doc (Doc): A reference.
+    RAISES (ValueError): If heads form a cycle, or an arc leads from one sentence into another.
+    """
+    heads, is_known = _heads(doc)
+    tops = _tops(heads)
+    cyclic = numpy.flatnonzero(heads[tops] != tops)
+    # Where the top's own head is missing, so is its sentence.
+    sentence = numpy.cumsum(sentence_starts(doc) == STARTS)
+    crossing = numpy.flatnonzero((sentence[heads] != sentence) & is_known[tops])
+    for tokens, fault in ((tops[cyclic], "form a cycle"), (crossing, "cross sentences")):
+        if len(tokens):
+            token = doc[int(tokens[0])]
+            raise ValueError(
+                f'The gold heads of the text "{doc.text[:60]}" {fault} at token {token.i} '
+                f'("{token.text}", whose head is token {token.head.i}, "{token.head.text}"): '
+                "correct them in the corpus, or leave out that text's heads and deps."
+            )
+
+
+def _heads(doc: Doc) -> Tuple[numpy.ndarray, numpy.ndarray]:
+    """The heads of a reference.
+
+    doc (Doc): The reference.
+    RETURNS (Tuple[ndarray, ndarray]): int, (n_tokens,), each token's head as an index into the doc,
+        its own for a root and where it is missing; bool, (n_tokens,), False where it is missing.
+    """
+    offsets, deps = doc.to_array(["HEAD", "DEP"]).astype("i8").T
+    return numpy.arange(len(doc)) + offsets, (deps != 0) | (offsets != 0)
+
+
+def _tops(heads: numpy.ndarray) -> numpy.ndarray:
+    """Where each token's way up ends, by pointer doubling.
+
+    heads (ndarray): int, (n_tokens,); each token's head, a root's its own.
+    RETURNS (ndarray): int, (n_tokens,); a root, or a token of the cycle that the way leads into.
+    """
+    for _ in range(len(heads).bit_length()):
+        heads = heads[heads]
+    return heads
+
+
+def _certain_starts(doc: Doc) -> numpy.ndarray:
+    """The sentence starts of a reference, as far as they are known.
+
+    spaCy derives sentence starts from heads, and has every token that no known tree begins with go
+    on with a sentence. Where a head is missing, that may be wrong.
+
+    doc (Doc): The reference.
+    RETURNS (ndarray): int8, (n_tokens,); 1 starts a sentence, -1 does not, 0 is not known.
+    """
+    starts = sentence_starts(doc)
+    heads, is_known = _heads(doc)
+    if is_known.all() or not is_known.any():
+        return starts
+    tokens = numpy.arange(len(doc))
+    # How many known arcs lead over the gap before each token.
+    over = numpy.zeros((len(doc) + 1,), dtype="i8")
+    numpy.add.at(over, numpy.minimum(heads, tokens) + 1, 1)
+    numpy.add.at(over, numpy.maximum(heads, tokens) + 1, -1)
+    in_one = numpy.cumsum(over)[:-1] > 0
+    is_loose = ~is_known[_tops(heads)]
+    starts[is_loose | numpy.append(False, is_loose[:-1])] = UNKNOWN
+    starts[in_one] = CONTINUES
+    return starts
 
 
 def gold_tags(eg: Example, scheme: TagScheme) -> numpy.ndarray:
@@ -101,4 +176,8 @@ def allowed_tags(tags: numpy.ndarray, scheme: TagScheme) -> numpy.ndarray:
     """
     known = numpy.eye(len(scheme) + 1, len(scheme), dtype=bool)
     known[-1] = True
-    return known[tags]
+    allowed = known[tags]
+    # In BIO it is the tag after an entity that says where the entity ends.
+    is_after_known = (tags[1:] < 0) & (tags[:-1] >= 0) & scheme.valid.end[tags[:-1]]
+    allowed[1:][is_after_known] &= scheme.valid.start
+    return allowed

@@ -92,7 +92,12 @@ class StructuredPipe(TrainablePipe):
         raise NotImplementedError
 
     def _gold_labels(self, eg: Example) -> Iterable[str]:
-        """The labels in an example's reference."""
+        """The labels in an example's reference.
+
+        eg (Example): The example.
+        RETURNS (Iterable[str]): The labels, in any order.
+        RAISES (ValueError): If it is annotated with what can't be.
+        """
         raise NotImplementedError
 
     def _resize_model(self) -> None:
