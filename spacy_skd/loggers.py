@@ -32,18 +32,15 @@ def console_logger(
     def setup_printer(
         nlp: Language, stdout: IO = sys.stdout, stderr: IO = sys.stderr
     ) -> Tuple[LogStep, Callable[[], None]]:
-        # spaCy's loggers take their columns from the names in the pipeline. On the console they
-        # cut names off after eight letters, which would leave "parser_g" and "parser_d".
-        names, titles = [], {}
+        # spaCy's loggers take their columns from the names in the pipeline.
+        names, students = [], []
         for name, pipe in nlp.pipeline:
             if getattr(pipe, "is_trainable", False):
                 names.append(name)
                 if isinstance(pipe, StructuredPipe) and pipe.distillation is not None:
-                    for part, title in (("gold", ":gold"), ("distill", ":dist")):
-                        names.append(f"{name}_{part}")
-                        titles[f"{name}_{part}"] = name[:3] + title
-        if len(set(titles.values())) < len(titles):
-            titles = {}
+                    names += [f"{name}_gold", f"{name}_distill"]
+                    students.append(name)
+        titles = _titles(students)
         log_console, finalize_console = setup_console(
             _columns([titles.get(name, name) for name in names], nlp), stdout, stderr
         )
@@ -63,6 +60,30 @@ def console_logger(
         return log_step, finalize
 
     return setup_printer
+
+
+def _titles(students: List[str]) -> Dict[str, str]:
+    """Titles for the losses that spaCy has no column for.
+
+    On the console spaCy cuts off what is longer than eight letters, so that "parser_gold" and
+    "parser_distill" would look the same.
+
+    students (List[str]): The names of the components.
+    RETURNS (Dict[str, str]): A title for each loss, all different.
+    """
+    numbers = [str(i + 1) for i in range(len(students))]
+    titles: Dict[str, str] = {}
+    for shortened, gold, distill in (
+        ([name[:3] for name in students], ":gold", ":dist"),
+        ([name[:6] for name in students], ":g", ":d"),
+        (numbers, ":gold", ":dist"),
+    ):
+        for name, short in zip(students, shortened):
+            titles[f"{name}_gold"] = short + gold
+            titles[f"{name}_distill"] = short + distill
+        if len(set(titles.values())) == len(titles):
+            break
+    return titles
 
 
 def _columns(names: List[str], nlp: Language) -> Any:

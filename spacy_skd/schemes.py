@@ -5,7 +5,7 @@ validity from here, so that no two parts can disagree about what a well-formed s
 """
 
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy
 
@@ -128,18 +128,17 @@ class TagScheme:
             prefixes = "B" + "I" * (length - 2) + "L"
         return [self.index[f"{prefix}-{label}"] for prefix in prefixes]
 
-    def entities(self, tags: Sequence[int]) -> List[Tuple[int, int, str]]:
+    def entities(self, tags: Union[Sequence[int], numpy.ndarray]) -> List[Tuple[int, int, str]]:
         """The entities of a well-formed tag sequence.
 
-        tags (Sequence[int]): Indices into `tags`, one a token.
+        tags (Union[Sequence[int], ndarray]): Indices into `tags`, one a token.
         RETURNS (List[Tuple[int, int, str]]): (start, end, label), end exclusive, in order.
         """
         entities: List[Tuple[int, int, str]] = []
         opens = _OPENS[self.name]
-        tags = numpy.asarray(tags)
-        inside = tags != self.index["O"]
-        for i in numpy.flatnonzero(inside):
-            name = self.tags[tags[i]]
+        indices = numpy.asarray(tags)
+        for i in numpy.flatnonzero(indices != self.index["O"]):
+            name = self.tags[indices[i]]
             if name[0] in opens:
                 entities.append((int(i), int(i) + 1, name[2:]))
             else:

@@ -56,8 +56,8 @@ class SentenceGroup:
 
     tokens: int, (n_sents, L); the flat index of each position, 0 at padding.
     is_token: bool, (n_sents, L); False at padding.
-    is_arc: bool, (n_sents, L, L + 1); [s, d, h]: h may be the head of d, where h = 0 is the root and
-        h = i + 1 the sentence's token i. False for d itself and wherever d or h is padding.
+    is_arc: bool, (n_sents, L, L + 1); [s, d, h]: h may be the head of d, where h = 0 is the root
+        and h = i + 1 the sentence's token i. False for d itself and wherever d or h is padding.
     """
 
     def __init__(self, starts: numpy.ndarray, lengths: numpy.ndarray, xp: Any = numpy) -> None:
@@ -120,6 +120,8 @@ def first_tokens(groups: List[SentenceGroup]) -> numpy.ndarray:
     groups (List[SentenceGroup]): The sentences; together they hold each token once.
     RETURNS (ndarray): int, (n_tokens,), flat indices.
     """
+    if not groups:
+        return numpy.zeros((0,), dtype="i8")
     starts = numpy.concatenate([group.starts for group in groups])
     lengths = numpy.concatenate([group.lengths for group in groups])
     order = numpy.argsort(starts)
@@ -157,7 +159,8 @@ class TeacherHead(Protocol):
 
     name (str): The component's name in the teacher pipeline.
     labels (Tuple[str, ...]): Its labels, in the order of its scores.
-    scheme (Optional[TagScheme]): The tags of a chain, in the order of its scores; None for a parser.
+    scheme (Optional[TagScheme]): The tags of a chain, in the order of its scores; None for a
+        parser.
     """
 
     name: str

@@ -4,7 +4,6 @@ from typing import Any, Optional
 
 import numpy
 from thinc.api import get_array_module, to_numpy
-from thinc.types import Array2d
 
 from ..schemes import ValidTags
 from ..scores import ChainScores
@@ -13,9 +12,7 @@ from ..scores import ChainScores
 _RESCALE_EVERY = 16
 
 
-def viterbi(
-    scores: ChainScores, valid: ValidTags, allowed: Optional[Array2d] = None
-) -> numpy.ndarray:
+def viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any] = None) -> numpy.ndarray:
     """Find the well-formed tag sequence with the highest score, for each doc.
 
     delta_t[j] = e_t[j] + max_i (delta_t-1[i] + A[i, j]), as in Viterbi (1967), over all docs with
@@ -23,9 +20,9 @@ def viterbi(
 
     scores (ChainScores): Potentials of the docs' chains. Finite.
     valid (ValidTags): What a well-formed sequence of these tags may contain.
-    allowed (Optional[Array2d]): bool, (n_tokens, n_tags); the tags each token may have, or None for
-        all. The caller sees to it that every doc has at least one well-formed sequence of
-        allowed tags: of a doc that has none, the tags mean nothing.
+    allowed (Optional[Any]): bool, numpy or cupy, (n_tokens, n_tags); the tags each token may have,
+        or None for all. The caller sees to it that every doc has at least one well-formed sequence
+        of allowed tags: of a doc that has none, the tags mean nothing.
     RETURNS (ndarray): int, (n_tokens,); the tags on the host, flat like the emissions.
     """
     xp = get_array_module(scores.emissions)

@@ -208,11 +208,11 @@ def nll(
     RETURNS (Tensor): Scalar.
     RAISES (ValueError): If a doc has no valid tag sequence that is allowed.
     """
-    is_exact = (allowed.sum(1) == 1).tolist()
+    is_exact = (allowed.sum(1) == 1).cpu().tolist()
     ends = torch.tensor(lengths).cumsum(0).tolist()
     exact: List[int] = []
     partial: List[int] = []
-    for d, weight in enumerate(weights.tolist()):
+    for d, weight in enumerate(weights.cpu().tolist()):
         if weight and lengths[d]:
             one_each = all(is_exact[ends[d] - lengths[d] : ends[d]])
             (exact if one_each else partial).append(d)

@@ -1,4 +1,4 @@
-"""Models that grow when a label is added: new rows of zeros, the old ones untouched."""
+"""Models that grow when a label is added: new rows, the old ones untouched."""
 
 from typing import Any, Dict
 
@@ -7,7 +7,7 @@ from thinc.api import Model
 
 def grow(model: Model[Any, Any], nO: int, n_axes: Dict[str, int]) -> None:
     """Set a layer's number of outputs. The parameters of an initialized layer become the first
-    corner of larger ones of zeros, and gradients start anew.
+    corner of larger ones of zeros; gradients, and what an optimizer knows of them, start anew.
 
     model (Model): The layer, changed in place.
     nO (int): The new number, not smaller than before.
@@ -16,16 +16,22 @@ def grow(model: Model[Any, Any], nO: int, n_axes: Dict[str, int]) -> None:
     params: Dict[str, Any] = {
         name: model.get_param(name) for name in model.param_names if model.has_param(name)
     }
+    with_grad = {name for name in params if model.has_grad(name)}
     # thinc changes the dimensions of a layer only while it has no parameters.
     for name in params:
         model.set_param(name, None)
     model.set_dim("nO", nO, force=True)
+    if params:
+        # Optimizers keep averages of gradients by the layer's id, and the old shapes don't fit.
+        with Model.global_id_lock:
+            Model.global_id += 1
+            model.id = Model.global_id
     for name, old in params.items():
         grows = n_axes.get(name, 0)
         new = model.ops.alloc((nO,) * grows + old.shape[grows:], dtype=old.dtype)
         new[tuple(slice(size) for size in old.shape)] = old
         model.set_param(name, new)
-        if model.has_grad(name):
+        if name in with_grad:
             model.set_grad(name, model.ops.alloc(new.shape, dtype=old.dtype))
 
 

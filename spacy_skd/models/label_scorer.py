@@ -98,7 +98,17 @@ def init(
 def grow_label_scorer(model: Model[InT, Floats3d], n_labels: int) -> None:
     """Set the number of labels; an initialized layer grows and keeps what it has learned.
 
+    A new label starts as the average of the old ones, so its score is never the highest. A score
+    of zero would be, wherever the old labels' happen to be negative: a softmax leaves that open.
+
     model (Model[InT, Floats3d]): The layer, changed in place.
     n_labels (int): The new number, not smaller than before.
     """
-    grow(model, n_labels, {"W": 1, "W_dep": 1, "W_head": 1, "b": 1})
+    params = {"W": 1, "W_dep": 1, "W_head": 1, "b": 1}
+    n_before = model.maybe_get_dim("nO")
+    grow(model, n_labels, params)
+    if n_before and model.has_param("W"):
+        for name in params:
+            param: Any = model.get_param(name)
+            param[n_before:] = param[:n_before].sum(axis=0) / n_before
+            model.set_param(name, param)

@@ -1,14 +1,14 @@
 """biaffine_parser: dependency trees from biaffine arc scores, and the sentences they span."""
 
 from dataclasses import dataclass, replace
-from typing import Callable, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.vocab import Vocab
-from thinc.api import Config, Model
+from thinc.api import Config, Model, get_array_module
 from thinc.types import Floats3d, Ints2d
 
 from ..decoding import decode_heads, sentence_spans
@@ -220,9 +220,8 @@ class BiaffineParser(StructuredPipe):
                     for label in self.labels:
                         doc.vocab.strings.add(label)
                 offsets = (parse.heads - numpy.arange(len(doc))).astype("i8").view("u8")
-                doc.from_array(
-                    ["HEAD", "DEP"], numpy.stack([offsets, hashes[parse.labels]], axis=1)
-                )
+                values: Any = numpy.stack([offsets, hashes[parse.labels]], axis=1)
+                doc.from_array(["HEAD", "DEP"], values)
 
     def _sentences(
         self, scorer: SentenceScorer, presets: List[numpy.ndarray]
@@ -298,7 +297,7 @@ class BiaffineParser(StructuredPipe):
         scorer = self.model.predict(docs)
         groups = self._sentences(scorer, [sentence_starts(doc) for doc in docs])
         arcs = scorer.arcs(groups)
-        heads = _best_heads(groups, arcs, n_heads, len(scorer.starts))
+        heads = _best_heads(groups, arcs, n_heads, len(scorer.starts), self.model.ops.xp)
         return ArcScores(scorer.starts, groups, arcs, heads, scorer.labels(groups, heads))
 
     def get_teacher_student_loss(
@@ -316,7 +315,10 @@ class BiaffineParser(StructuredPipe):
         assert isinstance(scores, ArcScores)
         if teacher.labels == self.labels:
             return scores
-        return replace(scores, labels=scores.labels[:, :, self._index_in(teacher)])
+        # Of the scores' array module: cupy arrays take no index arrays of the host.
+        index = get_array_module(scores.labels).asarray(self._index_in(teacher))
+        labels: Any = scores.labels
+        return replace(scores, labels=labels[:, :, index])
 
     def _index_in(self, teacher: TeacherHead) -> numpy.ndarray:
         """The teacher's index of each label, -1 for none: int, (n_labels,)."""
@@ -335,7 +337,8 @@ class BiaffineParser(StructuredPipe):
             root's its own; indices of the labels. -1 where not known.
         """
         index = {label: i for i, label in enumerate(self.labels)}
-        all_heads, all_labels = [], []
+        all_heads: List[numpy.ndarray] = []
+        all_labels: List[int] = []
         offset = 0
         for eg in examples:
             heads, deps = gold_parse(eg)
@@ -391,7 +394,7 @@ def _within_sentences(heads: numpy.ndarray, groups: List[SentenceGroup]) -> nump
 
 
 def _best_heads(
-    groups: List[SentenceGroup], arcs: List[Floats3d], k: Optional[int], n_tokens: int
+    groups: List[SentenceGroup], arcs: List[Floats3d], k: Optional[int], n_tokens: int, xp: Any
 ) -> Ints2d:
     """The most probable heads of each token.
 
@@ -399,10 +402,11 @@ def _best_heads(
     arcs (List[Floats3d]): For each group (n_sents, L, L + 1).
     k (Optional[int]): How many; None for all there are.
     n_tokens (int): Tokens in the batch.
+    xp (module): The scores' array module.
     RETURNS (Ints2d): (n_tokens, k), best first; -1 where a sentence has fewer.
     """
-    xp = groups[0].xp
-    k = max(group.width for group in groups) if k is None else k
+    if k is None:
+        k = max((group.width for group in groups), default=0)
     # One row more than there are tokens takes what is written at padding.
     best = xp.full((n_tokens + 1, k), -1, dtype="i8")
     for group, scores in zip(groups, arcs):

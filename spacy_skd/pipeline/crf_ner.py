@@ -1,14 +1,13 @@
 """crf_ner: a linear-chain CRF over entity tags."""
 
-from typing import Callable, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, Union
 
 import numpy
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
-from thinc.api import Config, Model
-from thinc.types import Ints1d
+from thinc.api import Config, Model, get_array_module
 
 from ..decoding import viterbi
 from ..losses import DistillationLoss, chain_nll
@@ -126,11 +125,11 @@ class CRFEntityRecognizer(StructuredPipe):
 
     # Prediction
 
-    def predict(self, docs: Iterable[Doc]) -> List[Ints1d]:
+    def predict(self, docs: Iterable[Doc]) -> List[numpy.ndarray]:
         """The best tag sequence of each doc, given the entities that are set on it.
 
         docs (Iterable[Doc]): The docs.
-        RETURNS (List[Ints1d]): For each doc (n_tokens,), indices into the scheme's tags.
+        RETURNS (List[ndarray]): For each doc (n_tokens,), indices into the scheme's tags.
         """
         docs = list(docs)
         if not any(len(doc) for doc in docs):
@@ -138,11 +137,11 @@ class CRFEntityRecognizer(StructuredPipe):
         tags = viterbi(self.model.predict(docs), self.scheme.valid, self._preset_tags(docs))
         return numpy.split(tags, numpy.cumsum([len(doc) for doc in docs])[:-1])
 
-    def set_annotations(self, docs: Iterable[Doc], tags: List[Ints1d]) -> None:
+    def set_annotations(self, docs: Iterable[Doc], tags: List[numpy.ndarray]) -> None:
         """Set the entities of docs; those that were set before, and blocked tokens, stay.
 
         docs (Iterable[Doc]): The docs.
-        tags (List[Ints1d]): What `predict` gave.
+        tags (List[ndarray]): What `predict` gave.
         """
         for doc, doc_tags in zip(docs, tags):
             if not len(doc):
@@ -232,13 +231,16 @@ class CRFEntityRecognizer(StructuredPipe):
         assert isinstance(scores, ChainScores) and teacher.scheme is not None
         if teacher.scheme == self.scheme:
             return scores
-        tags = self.scheme.index_in(teacher.scheme)
+        # Of the scores' array module: cupy arrays take no index arrays of the host.
+        xp = get_array_module(scores.emissions)
+        tags = xp.asarray(self.scheme.index_in(teacher.scheme))
+        given: Any = scores
         return ChainScores(
-            emissions=scores.emissions[:, tags],
-            transitions=scores.transitions[tags][:, tags],
-            start=scores.start[tags],
-            end=scores.end[tags],
-            lengths=scores.lengths,
+            emissions=given.emissions[:, tags],
+            transitions=given.transitions[tags][:, tags],
+            start=given.start[tags],
+            end=given.end[tags],
+            lengths=given.lengths,
         )
 
     def _check_teacher(self, head: TeacherHead) -> None:

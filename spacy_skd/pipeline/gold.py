@@ -65,14 +65,11 @@ def gold_parse(eg: Example) -> Tuple[numpy.ndarray, List[Optional[str]]]:
         into the doc, its own for a root, -1 where not known; and its dep, None where not known.
     """
     heads, deps = eg.get_aligned_parse(projectivize=False)
-    # A token without head and dep looks like a root: a root counts only with a dep.
-    known = [
-        head is not None and (bool(dep) or head != i)
-        for i, (head, dep) in enumerate(zip(heads, deps))
-    ]
+    # A doc without a parse looks as if each token were a root: a head counts only with a dep.
+    known = [head is not None and bool(dep) for head, dep in zip(heads, deps)]
     return (
         numpy.array([head if k else -1 for head, k in zip(heads, known)], dtype="i8"),
-        [dep if k and dep else None for dep, k in zip(deps, known)],
+        [dep if k else None for dep, k in zip(deps, known)],
     )
 
 
@@ -92,7 +89,7 @@ def check_heads(doc: Doc) -> None:
         if len(tokens):
             token = doc[int(tokens[0])]
             raise ValueError(
-                f'The gold heads of the text "{doc.text[:60]}" {fault} at token {token.i} '
+                f'The gold heads of the text "{doc.text[:60].strip()}" {fault} at token {token.i} '
                 f'("{token.text}", whose head is token {token.head.i}, "{token.head.text}"): '
                 "correct them in the corpus, or leave out that text's heads and deps."
             )
@@ -106,7 +103,7 @@ def _heads(doc: Doc) -> Tuple[numpy.ndarray, numpy.ndarray]:
         its own for a root and where it is missing; bool, (n_tokens,), False where it is missing.
     """
     offsets, deps = doc.to_array(["HEAD", "DEP"]).astype("i8").T
-    return numpy.arange(len(doc)) + offsets, (deps != 0) | (offsets != 0)
+    return numpy.arange(len(doc)) + offsets * (deps != 0), deps != 0
 
 
 def _tops(heads: numpy.ndarray) -> numpy.ndarray:

@@ -4,7 +4,7 @@ import math
 import warnings
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
 
 from spacy.errors import Errors
 from spacy.language import Language
@@ -169,7 +169,7 @@ class StructuredPipe(TrainablePipe):
         self.model.initialize(X=sample or [Doc(self.vocab, words=["x"])])
 
     def _labels_of(self, examples: Iterable[Example]) -> List[str]:
-        labels = set()
+        labels: Set[str] = set()
         made_up = False
         for eg in examples:
             labels.update(self._gold_labels(eg))
@@ -307,6 +307,7 @@ class StructuredPipe(TrainablePipe):
         sgd (Optional[Optimizer]): The optimizer.
         losses (Optional[Dict[str, float]]): Updated as by `update`; the gold loss is 0.
         RETURNS (Dict[str, float]): The updated losses.
+        RAISES (ValueError): If the teacher can't give what the student needs.
         """
         if not isinstance(teacher_pipe, type(self)):
             raise ValueError(
@@ -321,6 +322,13 @@ class StructuredPipe(TrainablePipe):
             )
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.distill")
+        for eg in examples:
+            if [token.text for token in eg.predicted] != [token.text for token in eg.reference]:
+                raise ValueError(
+                    f'Component "{self.name}" can be distilled only where teacher and student read '
+                    f'the same tokens, unlike those of "{eg.predicted[:10].text}": make each '
+                    "example from two docs of the same words."
+                )
         n_heads = self._loss_function.label_heads
 
         def batch_loss(scores: Any) -> Loss:

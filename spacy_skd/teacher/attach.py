@@ -1,6 +1,8 @@
 """spacy-skd.attach_teacher.v1: gives the students of a pipeline their teacher."""
 
 import re
+import warnings
+from itertools import tee
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple, Union
 
@@ -45,9 +47,18 @@ def attach_teacher(
 
     def before_init(nlp: Language) -> None:
         teacher = _find(path)
+        # As spaCy reads it when it loads the pipeline: settings may be variables.
+        config = load_config(teacher / "config.cfg", interpolate=True)
         names = student_to_teacher or {}
         students = _students(nlp, names, distillation, distillation_weight)
-        heads = {name: _describe(teacher, pipe, names) for name, pipe in students.items()}
+        heads = {name: _describe(teacher, config, pipe, names) for name, pipe in students.items()}
+        if config["nlp"]["lang"] != nlp.lang:
+            warnings.warn(
+                f'The teacher "{teacher}" is a pipeline for the language '
+                f'"{config["nlp"]["lang"]}", and the student is for "{nlp.lang}": '
+                "the teacher reads the student's tokens.",
+                stacklevel=2,
+            )
         needed = sorted({name for name, _, _ in heads.values()})
         shared = PipelineTeacher(teacher, needed, Path(cache) if cache else None)
         for student, (name, labels, scheme) in heads.items():
@@ -89,13 +100,25 @@ def _students(
 ) -> Dict[str, StructuredPipe]:
     # Frozen and sourced components are missing from `nlp.pipeline` at this point.
     pipes = {name: pipe for name, pipe in nlp.components if isinstance(pipe, StructuredPipe)}
-    for pipe in pipes.values():
-        if distillation is not None:
-            assert isinstance(distillation, DistillationLoss)
+    if distillation is not None:
+        for pipe in pipes.values():
             pipe.distillation = distillation
-        if distillation_weight is not None:
+    if isinstance(distillation_weight, Iterator):
+        # A schedule is a generator: each component goes through one of its own.
+        for pipe, schedule in zip(pipes.values(), tee(distillation_weight, len(pipes))):
+            pipe.distillation_weight = schedule
+    elif distillation_weight is not None:
+        for pipe in pipes.values():
             pipe.distillation_weight = distillation_weight
     students = {name: pipe for name, pipe in pipes.items() if pipe.distillation is not None}
+    for name, pipe in students.items():
+        # thinc's own losses are in the same registry.
+        if not isinstance(pipe.distillation, DistillationLoss):
+            raise ValueError(
+                f'The distillation loss of component "{name}" is a '
+                f"{type(pipe.distillation).__name__}, which does not compare sub-structures: use "
+                '"spacy-skd.SubstructureKL.v1" or "spacy-skd.SubstructureMSE.v1".'
+            )
     if not students:
         raise ValueError(
             "There is a teacher, but no component to learn from it: add a block "
@@ -112,11 +135,10 @@ def _students(
 
 
 def _describe(
-    teacher: Path, student: StructuredPipe, names: Mapping[str, str]
+    teacher: Path, config: Config, student: StructuredPipe, names: Mapping[str, str]
 ) -> Tuple[str, Tuple[str, ...], Optional[TagScheme]]:
     """The name, labels and scheme of the teacher's component for a student."""
     name = names.get(student.name, student.name)
-    config = load_config(teacher / "config.cfg")
     pipeline = config["nlp"]["pipeline"]
     if name not in pipeline:
         raise ValueError(
@@ -136,8 +158,11 @@ def _describe(
     return name, labels, scheme
 
 
-# "${paths.teacher}", "${paths.root:str}"
-_VARIABLE = re.compile(r"\$\{([^}:]+)(?::[^}]*)?\}")
+# "${paths.teacher}", or "${paths:teacher}", which is the same.
+_VARIABLE = re.compile(r"\$\{([^}]+)\}")
+
+# The sections that spaCy reads itself: a setting of theirs is used whoever else refers to it.
+_READ_BY_SPACY = {"nlp", "components", "corpora", "training", "pretraining", "initialize"}
 
 
 def remove_block(config: Config) -> None:
@@ -148,7 +173,7 @@ def remove_block(config: Config) -> None:
     config (Config): The pipeline's config, not interpolated; changed in place.
     """
     block = config["initialize"]["before_init"]
-    if not isinstance(block, dict) or "path" not in block:
+    if not isinstance(block, dict) or block.get("@callbacks") != "spacy-skd.attach_teacher.v1":
         return
     then = block.pop("then", None)
     config["initialize"]["before_init"] = then
@@ -157,6 +182,8 @@ def remove_block(config: Config) -> None:
         used = _variables(config)
         name = orphans.pop()
         *sections, key = name.split(".")
+        if not sections or sections[0] in _READ_BY_SPACY:
+            continue
         section: Any = config
         for part in sections:
             section = section.get(part, {})
@@ -168,7 +195,8 @@ def remove_block(config: Config) -> None:
 
 def _variables(value: Any) -> Set[str]:
     """The names of the variables that occur in a config value."""
-    return {name for text in _strings(value) for name in _VARIABLE.findall(text)}
+    found = (name for text in _strings(value) for name in _VARIABLE.findall(text))
+    return {name.replace(":", ".") for name in found}
 
 
 def _strings(value: Any) -> Iterator[str]:

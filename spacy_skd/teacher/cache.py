@@ -8,9 +8,10 @@ doc, since docs come in other batches in each epoch.
 
 import sqlite3
 import zlib
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy
 import srsly
@@ -21,20 +22,21 @@ from ..scores import ArcScores, ChainScores, Scores, group_sentences
 # Changes whenever what an entry holds, or how, does.
 FORMAT = 1
 
-# The scores of one doc, by name.
-Entry = Dict[str, numpy.ndarray]
+# The scores of one doc, numpy arrays by name.
+Entry = Dict[str, Any]
 
 
 class ScoreCache:
     """Scores of docs by key.
 
     path (Path): The file, made where it is missing.
-    RAISES (ValueError): If there is another kind of file, or it can't be made.
+    RAISES (ValueError): Here and later, if there is another kind of file, or it can't be made, read
+        or written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             # Another training's write is waited for.
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
@@ -43,11 +45,6 @@ class ScoreCache:
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB NOT NULL)"
             )
-        except (OSError, sqlite3.DatabaseError) as error:
-            raise ValueError(
-                f"The teacher's cache \"{path}\" can't be used ({error}): set another path, or "
-                "cache = null."
-            ) from error
 
     def read(self, keys: Sequence[bytes]) -> List[Optional[Entry]]:
         """Look entries up.
@@ -56,9 +53,10 @@ class ScoreCache:
         RETURNS (List[Optional[Entry]]): None where there is none, or a damaged one.
         """
         entries: List[Optional[Entry]] = []
-        for key in keys:
-            row = self._db.execute("SELECT value FROM scores WHERE key = ?", (key,)).fetchone()
-            entries.append(None if row is None else _decode(row[0]))
+        with self._explained():
+            for key in keys:
+                row = self._db.execute("SELECT value FROM scores WHERE key = ?", (key,)).fetchone()
+                entries.append(None if row is None else _decode(row[0]))
         return entries
 
     def write(self, entries: Dict[bytes, Entry]) -> None:
@@ -67,13 +65,22 @@ class ScoreCache:
         entries (Dict[bytes, Entry]): By key.
         """
         rows = [(key, _encode(entry)) for key, entry in entries.items()]
-        self._db.execute("BEGIN IMMEDIATE")
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+            # Commits, or rolls back where an exception was raised.
+            with self._db:
+                self._db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", rows)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise a ValueError that names the file where the system or SQLite has raised theirs."""
         try:
-            self._db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", rows)
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
+            yield
+        except (OSError, sqlite3.Error) as error:
+            raise ValueError(
+                f"The teacher's cache \"{self.path}\" can't be used ({error}): set another path, "
+                "or cache = null."
+            ) from error
 
 
 def entry_key(teacher: bytes, head: str, n_heads: Optional[int], content: bytes) -> bytes:
@@ -144,17 +151,21 @@ def join_docs(entries: Sequence[Entry]) -> Scores:
     entries (Sequence[Entry]): An entry for each doc, at least one.
     RETURNS (Scores): The scores, in numpy arrays.
     """
+
+    def joined(name: str) -> Any:
+        return numpy.concatenate([entry[name] for entry in entries])
+
     if "emissions" in entries[0]:
         return ChainScores(
-            emissions=numpy.concatenate([entry["emissions"] for entry in entries]),
+            emissions=joined("emissions"),
             transitions=entries[0]["transitions"],
             start=entries[0]["start"],
             end=entries[0]["end"],
             lengths=[len(entry["emissions"]) for entry in entries],
         )
-    lengths = numpy.concatenate([entry["lengths"] for entry in entries]).astype("i8")
+    lengths = joined("lengths").astype("i8")
     ends = numpy.cumsum(lengths)
-    flat = numpy.concatenate([entry["arcs"] for entry in entries])
+    flat = joined("arcs")
     offsets = numpy.cumsum(lengths * (lengths + 1)) - lengths * (lengths + 1)
     first_arc = dict(zip((ends - lengths).tolist(), offsets.tolist()))
     groups = group_sentences(numpy.stack([ends - lengths, ends], axis=1))
@@ -168,12 +179,14 @@ def join_docs(entries: Sequence[Entry]) -> Scores:
         arcs.append(block)
     # With all heads asked for, a batch is as wide as its longest sentence.
     k = max(entry["heads"].shape[1] for entry in entries)
+    heads: Any = numpy.concatenate([_widen(entry["heads"], k, -1) for entry in entries])
+    labels: Any = numpy.concatenate([_widen(entry["labels"], k, 0) for entry in entries])
     return ArcScores(
-        starts=numpy.concatenate([entry["starts"] for entry in entries]),
+        starts=joined("starts"),
         groups=groups,
         arcs=arcs,
-        heads=numpy.concatenate([_widen(entry["heads"], k, -1) for entry in entries]).astype("i8"),
-        labels=numpy.concatenate([_widen(entry["labels"], k, 0) for entry in entries]),
+        heads=heads.astype("i8"),
+        labels=labels,
     )
 
 

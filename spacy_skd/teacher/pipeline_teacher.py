@@ -27,8 +27,8 @@ Content = bytes
 class PipelineTeacher:
     """A trained pipeline whose components some students learn from.
 
-    Its weights are loaded when scores are first asked for. The last batch is remembered, since every
-    student of a pipeline asks for the same.
+    Its weights are loaded when scores are first asked for. The last batch is remembered, since
+    every student of a pipeline asks for the same.
 
     path (Path): The pipeline's folder.
     heads (Sequence[str]): The names of the components that students learn from.
@@ -48,8 +48,7 @@ class PipelineTeacher:
     def nlp(self) -> Language:
         """RETURNS (Language): The pipeline, with just the components it needs."""
         if self._nlp is None:
-            with _random_state_kept():
-                self._nlp = self._load()
+            self._nlp = self._load()
         return self._nlp
 
     def scores(self, name: str, examples: Sequence[Example], n_heads: Optional[int]) -> Scores:
@@ -87,6 +86,9 @@ class PipelineTeacher:
         found = dict(zip(keys, self._cache.read(keys)))
         missing = [i for i, key in enumerate(keys) if found[key] is None]
         if missing:
+            if not any(len(examples[i].predicted) for i in missing):
+                # Not every layer reads a batch of nothing but empty docs.
+                missing.append(next(i for i, eg in enumerate(examples) if len(eg.predicted)))
             new = self._compute(
                 name, [examples[i] for i in missing], [contents[i] for i in missing], n_heads
             )
@@ -103,12 +105,13 @@ class PipelineTeacher:
         contents: List[Content],
         n_heads: Optional[int],
     ) -> Scores:
-        pipe = self.nlp.get_pipe(name)
-        assert isinstance(pipe, StructuredPipe)
-        docs = self._batch.docs
-        unread = {c: eg for c, eg in zip(contents, examples) if c not in docs}
-        docs.update(zip(unread, self._read(list(unread.values()))))
-        return pipe.teacher_scores([docs[content] for content in contents], n_heads)
+        with _random_state_kept():
+            pipe = self.nlp.get_pipe(name)
+            assert isinstance(pipe, StructuredPipe)
+            docs = self._batch.docs
+            unread = {c: eg for c, eg in zip(contents, examples) if c not in docs}
+            docs.update(zip(unread, self._read(list(unread.values()))))
+            return pipe.teacher_scores([docs[content] for content in contents], n_heads)
 
     def _read(self, examples: List[Example]) -> List[Doc]:
         """What the teacher's upstream components make of a batch."""
@@ -118,7 +121,8 @@ class PipelineTeacher:
             return list(self.nlp.pipe(docs, batch_size=max(1, len(docs))))
 
     def _load(self) -> Language:
-        pipeline: List[str] = spacy.util.load_config(self.path / "config.cfg")["nlp"]["pipeline"]
+        config = spacy.util.load_config(self.path / "config.cfg", interpolate=True)
+        pipeline: List[str] = config["nlp"]["pipeline"]
         last = max(pipeline.index(name) for name in self._heads)
         nlp = spacy.load(self.path, exclude=pipeline[last + 1 :])
         for name, pipe in nlp.pipeline:
@@ -183,7 +187,8 @@ def _teacher_doc(nlp: Language, eg: Example) -> Doc:
         doc[int(i)].norm_ = student[int(i)].norm_
     starts = known_sentence_starts(eg)
     if starts.any():
-        doc.from_array(["SENT_START"], starts.astype("i8").view("u8"))
+        values: Any = starts.astype("i8").view("u8")
+        doc.from_array(["SENT_START"], values)
     return doc
 
 
@@ -195,8 +200,12 @@ def _check_listeners(nlp: Language, head: str) -> None:
     RAISES (ValueError): If a listener has no upstream component before it.
     """
     pipe: Any = nlp.get_pipe(head)
-    before = [name for name in nlp.pipe_names[: nlp.pipe_names.index(head)]]
-    upstream = [name for name in before if hasattr(nlp.get_pipe(name), "listeners")]
+    before = nlp.component_names[: nlp.component_names.index(head)]
+    upstream = [
+        name
+        for name in before
+        if name in nlp.pipe_names and hasattr(nlp.get_pipe(name), "listeners")
+    ]
     for node in pipe.model.walk():
         wanted = getattr(node, "upstream_name", None)
         if wanted is not None and wanted not in upstream and not (wanted == "*" and upstream):
@@ -209,17 +218,18 @@ def _check_listeners(nlp: Language, head: str) -> None:
 
 @contextmanager
 def _random_state_kept() -> Iterator[None]:
-    """Leave the random generators as they were: loading a transformer draws from torch's, and a
-    student must come out the same whether a teacher was loaded or not. (cupy's state can't be read;
-    spaCy and spacy-transformers draw nothing from it when they load.)"""
-    python, array = random.getstate(), numpy.random.get_state()
+    """Leave the random generators as they were: loading a transformer draws from torch's, each run
+    of spacy-transformers from Python's, which shuffles the corpus, and a student must come out the
+    same whether a teacher ran or not. (cupy's state can't be read; neither spaCy nor
+    spacy-transformers draws from it.)"""
+    python, array = random.getstate(), numpy.random.get_state()  # noqa: NPY002
     tensor = torch.get_rng_state() if has_torch else None
     cuda = torch.cuda.get_rng_state_all() if has_torch and torch.cuda.is_available() else None
     try:
         yield
     finally:
         random.setstate(python)
-        numpy.random.set_state(array)
+        numpy.random.set_state(array)  # noqa: NPY002
         if tensor is not None:
             torch.set_rng_state(tensor)
         if cuda is not None:

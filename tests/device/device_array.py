@@ -61,6 +61,14 @@ def _on_device(function):
     return call
 
 
+def _in_place(function):
+    def call(array, other):
+        function(array._array, _host(other))
+        return array
+
+    return call
+
+
 class DeviceArray:
     """An array that is not on the host. `get` and `toDlpack` are the ways out."""
 
@@ -115,18 +123,14 @@ class _Flags:
         return {"C_CONTIGUOUS": self.c_contiguous}[name]
 
 
-for _name in "astype reshape transpose sum max min argmax argmin any all copy ravel".split():
+for _name in "astype reshape transpose sum max min argmax argmin any all copy mean ravel".split():
     setattr(DeviceArray, _name, _on_device(getattr(numpy.ndarray, _name)))
 for _name in "add sub mul truediv floordiv pow matmul and or xor".split():
     _operator = getattr(operator, f"__{_name}__")
     setattr(DeviceArray, f"__{_name}__", _on_device(_operator))
     setattr(DeviceArray, f"__r{_name}__", _on_device(lambda a, b, _f=_operator: _f(b, a)))
 
-    def _in_place(self, other, _operator=getattr(operator, f"__i{_name}__")):
-        _operator(self._array, _host(other))
-        return self
-
-    setattr(DeviceArray, f"__i{_name}__", _in_place)
+    setattr(DeviceArray, f"__i{_name}__", _in_place(getattr(operator, f"__i{_name}__")))
 for _name in "lt le eq ne gt ge neg invert abs".split():
     setattr(DeviceArray, f"__{_name}__", _on_device(getattr(operator, f"__{_name}__")))
 for _name in """

@@ -87,7 +87,8 @@ def test_growing_keeps_scores(scorer):
     assert after.shape == (N_TOKENS, K, N_LABELS + 2)
     # Another size is another order of summation.
     assert_allclose(after[:, :, :N_LABELS], before, rtol=1e-5, atol=1e-6)
-    assert not after[:, :, N_LABELS:].any()
+    mean = before.mean(axis=2, keepdims=True).repeat(2, axis=2)
+    assert_allclose(after[:, :, N_LABELS:], mean, rtol=1e-5, atol=1e-6)
     backprop(numpy.ones_like(after))
     for name in PARAMS:
         assert scorer.get_grad(name).shape == scorer.get_param(name).shape
@@ -107,6 +108,13 @@ def test_serialization(scorer):
     loaded = LabelScorer().from_bytes(scorer.to_bytes())
     assert (loaded.get_dim("nO"), loaded.get_dim("nI")) == (N_LABELS, WIDTH)
     assert_array_equal(loaded.predict(X), scorer.predict(X))
+
+
+def test_growing_from_no_labels():
+    model = LabelScorer(0, WIDTH)
+    model.initialize()
+    grow_label_scorer(model, 2)
+    assert_array_equal(model.predict(make_input()), numpy.zeros((N_TOKENS, K, 2)))
 
 
 def test_no_labels():

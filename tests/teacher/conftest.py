@@ -41,9 +41,7 @@ def _sentence(person: List[str], verb: str, place: str) -> List[Token]:
 _PEOPLE = [["Ada"], ["Alan", "Turing"], ["Grace"], ["John", "von", "Neumann"], ["Emmy", "Noether"]]
 _VERBS = ["leave", "like", "know", "visit"]
 _PLACES = ["Paris", "London", "Berlin", "Rome"]
-SENTENCES = [
-    _sentence(_PEOPLE[i % 5], _VERBS[i % 4], _PLACES[(i // 2) % 4]) for i in range(20)
-]
+SENTENCES = [_sentence(_PEOPLE[i % 5], _VERBS[i % 4], _PLACES[(i // 2) % 4]) for i in range(20)]
 
 
 def make_doc(
@@ -164,8 +162,8 @@ gpu_allocator = null
 dropout = 0.1
 patience = 0
 max_epochs = 0
-max_steps = 4
-eval_frequency = 4
+max_steps = 2
+eval_frequency = 2
 
 [training.batcher]
 @batchers = "spacy.batch_by_words.v1"
@@ -232,8 +230,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "parse": {"ents": False},
     }.items():
         docs = gold_docs(vocab, **annotation)
-        DocBin(docs=docs, attrs=["ORTH", "SPACY", "NORM", "ENT_IOB", "ENT_TYPE", "HEAD", "DEP"]
-               if name != "raw" else ["ORTH", "SPACY", "NORM"]).to_disk(folder / f"{name}.spacy")
+        DocBin(
+            docs=docs,
+            attrs=["ORTH", "SPACY", "NORM", "ENT_IOB", "ENT_TYPE", "HEAD", "DEP"]
+            if name != "raw"
+            else ["ORTH", "SPACY", "NORM"],
+        ).to_disk(folder / f"{name}.spacy")
     return folder
 
 
@@ -311,7 +313,9 @@ def init_student(corpus: Path) -> Callable[..., Language]:
             "paths.train": str(corpus / "train.spacy"),
             "paths.dev": str(corpus / "dev.spacy"),
         }
-        config = Config().from_str(text, interpolate=False, overrides={**paths, **(overrides or {})})
+        config = Config().from_str(
+            text, interpolate=False, overrides={**paths, **(overrides or {})}
+        )
         return init_nlp(config)
 
     return initialize
@@ -324,9 +328,7 @@ def train_student(init_student: Callable[..., Language], tmp_path: Path) -> Call
     RETURNS (Path): The saved pipeline.
     """
 
-    def run(
-        overrides: Optional[Dict[str, Any]] = None, text: str = _CNN + _DISTILLATION
-    ) -> Path:
+    def run(overrides: Optional[Dict[str, Any]] = None, text: str = _CNN + _DISTILLATION) -> Path:
         nlp = init_student(overrides, text)
         output = tmp_path / "student"
         shutil.rmtree(output, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""Decoding on the double: scores stay there, decoded structures come to the host."""
+
+import numpy
+import pytest
+from both_sides import arc_scores, chain_scores, draw, to_device
+from device_array import xp
+from numpy.testing import assert_array_equal
+
+from spacy_skd.decoding import decode_heads, sentence_spans, viterbi
+from spacy_skd.schemes import TagScheme
+
+
+@pytest.fixture
+def rng():
+    return numpy.random.default_rng(0)
+
+
+@pytest.mark.parametrize("lengths", [(4, 0, 1, 7, 4), (40,), (0, 0)])
+@pytest.mark.parametrize("is_restricted", [False, True])
+def test_viterbi(ops, rng, lengths, is_restricted):
+    scheme = TagScheme("BILUO", ["A", "B"])
+    scores = chain_scores(rng, len(scheme), lengths)
+    # The components make masks on the host.
+    allowed = numpy.ones((sum(lengths), len(scheme)), dtype=bool) if is_restricted else None
+    if is_restricted:
+        allowed[::2, 1:] = False
+    expected = viterbi(scores, scheme.valid, allowed)
+    for mask in (allowed, to_device(allowed)):
+        tags = viterbi(to_device(scores), scheme.valid, mask)
+        assert isinstance(tags, numpy.ndarray)
+        assert_array_equal(tags, expected)
+
+
+def test_decode_heads(ops, rng):
+    scores = arc_scores(rng, (3, 1, 12, 5, 5, 5), 1, 1)
+    n_exact = 0
+    for group, arcs in zip(scores.groups, scores.arcs):
+        heads = decode_heads(to_device(group), to_device(arcs))
+        assert isinstance(heads, numpy.ndarray)
+        assert_array_equal(heads, decode_heads(group, arcs))
+        greedy = numpy.where(group.is_arc, arcs, -numpy.inf).argmax(axis=2)
+        n_exact += (heads != greedy).any(axis=1).sum()
+    # Both ways were taken.
+    assert 0 < n_exact < 6
+
+
+@pytest.mark.parametrize("max_tokens", [100, 3])
+def test_sentence_spans(ops, rng, max_tokens):
+    starts = draw(rng, 20, 2)
+    presets = numpy.zeros((20,), dtype="i1")
+    presets[3], presets[4:7] = 1, -1
+    expected = sentence_spans(starts, [12, 0, 8], presets, max_tokens)
+    spans = sentence_spans(xp.asarray(starts), [12, 0, 8], presets, max_tokens)
+    assert isinstance(spans, numpy.ndarray)
+    assert_array_equal(spans, expected)

@@ -1,0 +1,375 @@
+"""Scores on disk: found by content, whole or not at all, shared by several trainings."""
+
+import multiprocessing
+import shutil
+import signal
+import sqlite3
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, List, Optional, Tuple
+
+import numpy
+import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spacy.language import Language
+from spacy.training import Example
+
+from spacy_skd.scores import ArcScores, ChainScores, group_sentences
+from spacy_skd.teacher.cache import (
+    Entry,
+    ScoreCache,
+    digest_of_folder,
+    entry_key,
+    join_docs,
+    split_docs,
+)
+from spacy_skd.teacher.pipeline_teacher import PipelineTeacher
+
+HEADS = ["ner", "parser"]
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def examples(gold: SimpleNamespace) -> List[Example]:
+    vocab = spacy.blank("en").vocab
+    return [gold.make_example(doc) for doc in gold.docs(vocab)]
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> List[int]:
+    """How many docs a teacher has had to read, call by call."""
+    calls: List[int] = []
+    compute = PipelineTeacher._compute
+
+    def recorded(self: Any, name: str, examples: Any, *args: Any) -> Any:
+        calls.append(len(examples))
+        return compute(self, name, examples, *args)
+
+    monkeypatch.setattr(PipelineTeacher, "_compute", recorded)
+    return calls
+
+
+def assert_same(a: Any, b: Any, **kwargs: float) -> None:
+    """Equal where scores have a meaning."""
+    close: Callable[..., None] = (
+        numpy.testing.assert_allclose if kwargs else numpy.testing.assert_array_equal
+    )
+    assert type(a) is type(b)
+    if isinstance(a, ChainScores):
+        assert a.lengths == b.lengths
+        for name in ("emissions", "transitions", "start", "end"):
+            assert getattr(a, name).dtype == getattr(b, name).dtype
+            close(getattr(a, name), getattr(b, name), **kwargs)
+        return
+    close(a.starts, b.starts, **kwargs)
+    numpy.testing.assert_array_equal(a.heads, b.heads)
+    assert a.heads.dtype == b.heads.dtype and a.labels.dtype == b.labels.dtype
+    close(a.labels[a.heads >= 0], b.labels[b.heads >= 0], **kwargs)
+    assert len(a.groups) == len(b.groups)
+    for group, other, arcs, other_arcs in zip(a.groups, b.groups, a.arcs, b.arcs):
+        numpy.testing.assert_array_equal(group.starts, other.starts)
+        numpy.testing.assert_array_equal(group.lengths, other.lengths)
+        assert arcs.dtype == other_arcs.dtype
+        close(arcs[group.is_arc], other_arcs[group.is_arc], **kwargs)
+
+
+# Taking apart and putting together
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> ChainScores:
+    lengths = draw(st.lists(st.integers(0, 6), min_size=1, max_size=5))
+    n_tags = draw(st.integers(1, 4))
+    rng = numpy.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return ChainScores(
+        emissions=rng.normal(size=(sum(lengths), n_tags)).astype("f"),
+        transitions=rng.normal(size=(n_tags, n_tags)).astype("f"),
+        start=rng.normal(size=(n_tags,)).astype("f"),
+        end=rng.normal(size=(n_tags,)).astype("f"),
+        lengths=lengths,
+    )
+
+
+@st.composite
+def arcs(draw: st.DrawFn) -> Any:
+    """Scores of docs of some sentences each, or of none; k heads a token, or all (k is None)."""
+    sentences = draw(st.lists(st.lists(st.integers(1, 12), max_size=3), min_size=1, max_size=5))
+    lengths = [length for doc in sentences for length in doc]
+    k: Optional[int] = draw(st.sampled_from([None, 1, 2, 4]))
+    n_labels = draw(st.integers(1, 3))
+    rng = numpy.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = sum(lengths)
+    ends = numpy.cumsum(lengths, dtype="i8")
+    spans = numpy.stack([ends - lengths, ends], axis=1).astype("i8")
+    groups = group_sentences(spans)
+    width = (max(lengths, default=0)) if k is None else k
+    heads = numpy.full((n, width), -1, dtype="i8")
+    for start, end in spans:
+        for i in range(start, end):
+            others = [h for h in range(end - start + 1) if h != i - start + 1]
+            some = rng.permutation(others)[:width]
+            heads[i, : len(some)] = some
+    scores = ArcScores(
+        starts=rng.normal(size=(n, 2)).astype("f"),
+        groups=groups,
+        arcs=[rng.normal(size=g.is_arc.shape).astype("f") for g in groups],
+        heads=heads,
+        labels=rng.normal(size=(n, width, n_labels)).astype("f"),
+    )
+    return scores, [sum(doc) for doc in sentences]
+
+
+@settings(max_examples=60, deadline=None)
+@given(chains())
+def test_chains_come_together_as_they_were(scores: ChainScores) -> None:
+    assert_same(join_docs(split_docs(scores, scores.lengths)), scores)
+
+
+@settings(max_examples=60, deadline=None)
+@given(arcs())
+def test_arcs_come_together_as_they_were(drawn: Any) -> None:
+    scores, lengths = drawn
+    assert_same(join_docs(split_docs(scores, lengths)), scores)
+
+
+@settings(max_examples=30, deadline=None)
+@given(arcs(), st.randoms(use_true_random=False))
+def test_docs_come_together_in_another_batch(drawn: Any, rand: Any) -> None:
+    scores, lengths = drawn
+    entries = split_docs(scores, lengths)
+    order = list(range(len(lengths)))
+    rand.shuffle(order)
+    mixed = join_docs([entries[i] for i in order])
+    again = split_docs(mixed, [lengths[i] for i in order])
+    back = join_docs([again[order.index(i)] for i in range(len(order))])
+    assert_same(back, scores)
+
+
+@settings(max_examples=30, deadline=None)
+@given(arcs())
+def test_entries_are_written_and_read_as_they_were(drawn: Any) -> None:
+    scores, lengths = drawn
+    entries = {bytes([i]): entry for i, entry in enumerate(split_docs(scores, lengths))}
+    cache = ScoreCache(Path(":memory:"))
+    cache.write(entries)
+    read = cache.read(list(entries))
+    assert_same(join_docs([entry for entry in read if entry is not None]), scores)
+
+
+# In use
+
+
+def test_equal_scores_with_a_cache_and_without(
+    cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
+) -> None:
+    path = tmp_path / "more" / "cache.sqlite"
+    plain = PipelineTeacher(cnn_teacher, HEADS)
+    first = PipelineTeacher(cnn_teacher, HEADS, path)
+    second = PipelineTeacher(cnn_teacher, HEADS, path)
+    for name, n_heads in (("ner", None), ("parser", 2), ("parser", None)):
+        expected = plain.scores(name, examples, n_heads)
+        assert_same(first.scores(name, examples, n_heads), expected)
+        computed.clear()
+        assert_same(second.scores(name, examples, n_heads), expected)
+        assert computed == []
+    assert second._nlp is None  # the teacher has not even been loaded
+    # Docs come in other batches: only what is new is read.
+    third = PipelineTeacher(cnn_teacher, HEADS, path)
+    other = spacy.blank("en")
+    new = Example.from_dict(other.make_doc("New words."), {})
+    batch = [examples[3], new, examples[0], new]
+    scores = third.scores("parser", batch, 2)
+    assert computed == [2]
+    assert_same(scores, plain.scores("parser", batch, 2), rtol=1e-4, atol=1e-5)
+
+
+def test_training_is_the_same_through_the_cache(
+    cnn_teacher: Path, train_student: Callable[..., Path], computed: List[int], tmp_path: Path
+) -> None:
+    overrides = {
+        "paths.teacher": str(cnn_teacher),
+        "paths.teacher_cache": str(tmp_path / "cache.sqlite"),
+    }
+
+    def params(nlp: Language) -> List[Any]:
+        return [
+            node.get_param(name)
+            for _, pipe in nlp.pipeline
+            for node in pipe.model.walk()
+            for name in node.param_names
+        ]
+
+    first = params(spacy.load(train_student(overrides)))
+    assert computed
+    computed.clear()
+    second = params(spacy.load(train_student(overrides)))
+    assert computed == []
+    for a, b in zip(first, second, strict=True):
+        numpy.testing.assert_array_equal(a, b)
+
+
+def test_the_key_depends_on_everything_that_scores_depend_on() -> None:
+    keys = {
+        entry_key(teacher, head, n_heads, content)
+        for teacher in (b"a", b"b")
+        for head in ("ner", "parser")
+        for n_heads in (None, 0, 1, 4)
+        for content in (b"x", b"y")
+    }
+    assert len(keys) == 2 * 2 * 4 * 2
+    assert entry_key(b"a", "ner", None, b"x") in keys  # and on nothing else
+
+
+def test_the_digest_of_a_teacher_changes_with_its_files(cnn_teacher: Path, tmp_path: Path) -> None:
+    first = digest_of_folder(cnn_teacher)
+    shutil.copytree(cnn_teacher, tmp_path / "copy")
+    copied = tmp_path / "copy"
+    assert digest_of_folder(copied) == first  # wherever it lies
+    digests = {first}
+    model = copied / "ner" / "model"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    digests.add(digest_of_folder(copied))
+    model.rename(model.with_name("model2"))
+    digests.add(digest_of_folder(copied))
+    (copied / "more").write_bytes(b"")
+    digests.add(digest_of_folder(copied))
+    assert len(digests) == 4
+
+
+def test_another_teacher_does_not_find_the_scores_of_the_first(
+    cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache.sqlite"
+    first = PipelineTeacher(cnn_teacher, HEADS, cache).scores("ner", examples, None)
+    nlp = spacy.load(cnn_teacher)
+    nlp.get_pipe("ner").model.get_ref("emissions").get_param("W")[:] *= 2
+    nlp.to_disk(tmp_path / "teacher")
+    second = PipelineTeacher(tmp_path / "teacher", HEADS, cache).scores("ner", examples, None)
+    assert len(computed) == 2
+    assert not numpy.array_equal(first.emissions, second.emissions)
+
+
+# Damage and company
+
+
+@pytest.mark.parametrize("value", [b"", b"abc", None])
+def test_a_damaged_entry_is_made_anew(
+    value: Any, cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
+) -> None:
+    path = tmp_path / "cache.sqlite"
+    expected = PipelineTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
+    db = sqlite3.connect(path)
+    key, whole = db.execute("SELECT key, value FROM scores LIMIT 1").fetchone()
+    if value is None:  # one bit
+        value = whole[:50] + bytes([whole[50] ^ 1]) + whole[51:]
+    db.execute("UPDATE scores SET value = ? WHERE key = ?", (value, key))
+    db.commit()
+    computed.clear()
+    again = PipelineTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
+    assert computed == [1]
+    assert_same(again, expected, rtol=1e-4, atol=1e-5)
+    PipelineTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
+    assert computed == [1]
+
+
+@pytest.mark.parametrize("kind", ["text", "folder", "below a file", "other table", "cut"])
+def test_a_file_that_is_no_cache(
+    kind: str,
+    cnn_teacher: Path,
+    init_student: Callable[..., Language],
+    gold: SimpleNamespace,
+    examples: List[Example],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "cache.sqlite"
+    if kind == "text":
+        path.write_text("These are not the scores you are looking for. " * 100)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "below a file":
+        path.write_text("")
+        path = path / "cache.sqlite"
+    elif kind == "other table":
+        db = sqlite3.connect(path)
+        db.execute("CREATE TABLE scores (id INTEGER)")
+        db.commit()
+    else:
+        PipelineTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
+        db = sqlite3.connect(path)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.close()
+        path.write_bytes(path.read_bytes()[:5000])
+    nlp = init_student({"paths.teacher": str(cnn_teacher), "paths.teacher_cache": str(path)})
+    with pytest.raises(ValueError, match=r"cache .* can't be used") as error:
+        nlp.update([gold.make_example(doc) for doc in gold.docs(nlp.vocab)])
+    message = str(error.value)
+    assert str(path) in message and message.endswith("set another path, or cache = null.")
+
+
+def _write(path: Path, who: int, n: int, barrier: Any, done: Any) -> None:
+    barrier.wait()
+    for batch in range(n):
+        # Opened anew each time, as by many short trainings.
+        cache = ScoreCache(path)
+        numbers = [1000 * who + 10 * batch + i for i in range(10)] + [batch]
+        cache.write({b"%d" % i: {"emissions": numpy.full((50, 50), i, dtype="f")} for i in numbers})
+        assert all(entry is not None for entry in cache.read([b"%d" % i for i in numbers]))
+        done.value = batch + 1
+
+
+def _start(path: Path, who: int, n: int, barrier: Any) -> Tuple[Any, Any]:
+    done = FORK.Value("i", 0)
+    process = FORK.Process(target=_write, args=(path, who, n, barrier, done), daemon=True)
+    process.start()
+    return process, done
+
+
+def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    barrier = FORK.Barrier(2)
+    for process, _ in [_start(path, who, 20, barrier) for who in (1, 2)]:
+        process.join(60)
+        assert process.exitcode == 0
+    cache = ScoreCache(path)
+    numbers = [1000 * who + i for who in (1, 2) for i in range(200)] + list(range(20))
+    entries = cache.read([b"%d" % i for i in numbers])
+    for i, entry in zip(numbers, entries):
+        assert entry is not None and (entry["emissions"] == i).all()
+
+
+def test_a_kill_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    process, batches = _start(path, 1, 10_000, FORK.Barrier(1))
+    while process.is_alive() and batches.value < 20:
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    done = batches.value
+    assert done >= 20
+    cache = ScoreCache(path)
+    assert cache._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    numbers = [1000 + i for i in range(10 * done)]
+    entries: List[Optional[Entry]] = cache.read([b"%d" % i for i in numbers])
+    for i, entry in zip(numbers, entries):
+        assert entry is not None and (entry["emissions"] == i).all()
+    # The last batch is there whole or not at all, and the file can be written on.
+    last = cache.read([b"%d" % (1000 + 10 * done + i) for i in range(10)])
+    assert len({entry is None for entry in last}) == 1
+    cache.write({b"x": {"emissions": numpy.zeros((1, 1), dtype="f")}})
+    assert cache.read([b"x"]) != [None]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path / "cache.sqlite")
+    entry = {"emissions": numpy.zeros((1, 1), dtype="f")}
+    with pytest.raises(ValueError, match="can't be used"):
+        cache.write({b"a": entry, object(): entry})  # type: ignore[dict-item]
+    assert cache.read([b"a"]) == [None]
+    cache.write({b"a": entry})
+    assert ScoreCache(tmp_path / "cache.sqlite").read([b"a"]) != [None]
