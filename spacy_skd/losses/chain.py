@@ -7,10 +7,13 @@ import torch.nn.functional as F
 from thinc.types import Floats1d
 from torch import Tensor
 
-from ..distributions.chain import IMPOSSIBLE, doc_ends, log_partition, potentials
+from ..distributions.chain import IMPOSSIBLE, doc_ends, log_partition, marginals, potentials
 from ..schemes import ValidTags
 from ..scores import ChainScores
 from .autograd import ChainTensors, chain_tensors, differentiate, floats, mask
+
+# The smallest posterior probability that is told from zero.
+_SMALLEST = 1e-30
 
 
 def substructure_mse(
@@ -59,6 +62,19 @@ def substructure_kl(
             floats(weights, device),
             temperature=temperature,
         )
+
+    return differentiate(loss, student)
+
+
+def posterior_kl(
+    student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+) -> Tuple[float, ChainScores]:
+    """`PosteriorKL` for chains; the arguments are described there."""
+
+    def loss(scores: ChainTensors) -> Tensor:
+        device = scores.emissions.device
+        its = chain_tensors(teacher, device)
+        return kl_of_marginals(scores, its, student.lengths, valid, floats(weights, device))
 
     return differentiate(loss, student)
 
@@ -193,6 +209,34 @@ def kl(
     per_tag = F.kl_div(student_tags, teacher_tags, reduction="none", log_target=True)
     per_token = (per_tag + teacher_tags.exp() * given).sum(1)
     return temperature**2 * (weights * per_token).sum()
+
+
+def kl_of_marginals(
+    student: ChainTensors,
+    teacher: ChainTensors,
+    lengths: List[int],
+    valid: ValidTags,
+    weights: Tensor,
+) -> Tensor:
+    """sum_t w_t KL(P^T(y_t | x) || P^S(y_t | x)), P the posterior probabilities of a token's tags.
+
+    student (ChainTensors): The student's potentials.
+    teacher (ChainTensors): The teacher's.
+    lengths (List[int]): Tokens in each doc.
+    valid (ValidTags): The tag sequences there are.
+    weights (Tensor): (n_tokens,).
+    RETURNS (Tensor): Scalar.
+    """
+
+    def log_posterior(scores: ChainTensors) -> Tensor:
+        chain = (scores.emissions, scores.transitions, scores.start, scores.end)
+        of_tags, _ = marginals(potentials(*chain, lengths, valid))
+        # What can't occur, and what underflows, has a finite logarithm and no gradient.
+        return of_tags.clamp(min=_SMALLEST).log()
+
+    mine, its = log_posterior(student), log_posterior(teacher)
+    per_token = F.kl_div(mine, its, reduction="none", log_target=True).sum(1)
+    return (weights * per_token).sum()
 
 
 def nll(

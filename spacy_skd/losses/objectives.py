@@ -151,3 +151,41 @@ class SubstructureKL:
         return torch_side("arcs").substructure_kl(
             student, teacher, labels, weights, start_weights, temperature=self.temperature
         )
+
+
+class PosteriorKL:
+    """Match posterior probabilities: KL(teacher || student) of each token's tag, given the text.
+
+    Wang et al. 2020 (Structure-Level Knowledge Distillation For Multilingual Sequence Labeling).
+    Unlike the local distributions of SubstructureKL these take a dynamic programme, in the forward
+    and in the backward pass; they are calibrated where those are not: what a tagging scheme rules
+    out next to its neighbours needs no low score of its own. Of arcs, heads are chosen one by one,
+    so that posteriors are local: SubstructureKL at a temperature of 1.
+
+    label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
+        labels are matched. None for all.
+    """
+
+    accepts: FrozenSet[str] = frozenset({"potentials"})
+
+    def __init__(self, label_heads: Optional[int] = 4) -> None:
+        self.label_heads = label_heads
+
+    def chain(
+        self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+    ) -> Tuple[float, ChainScores]:
+        """Compare the chains of a batch: see `DistillationLoss.chain`."""
+        return torch_side("chain").posterior_kl(student, teacher, valid, weights)
+
+    def arcs(
+        self,
+        student: ArcScores,
+        teacher: ArcScores,
+        labels: numpy.ndarray,
+        weights: Floats1d,
+        start_weights: Floats1d,
+    ) -> Tuple[float, ArcScores]:
+        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
+        return torch_side("arcs").substructure_kl(
+            student, teacher, labels, weights, start_weights, temperature=1.0
+        )

@@ -24,6 +24,8 @@ N_LABELS = 5
 
 
 def describe(objective: Any) -> str:
+    if isinstance(objective, str):
+        return objective
     settings = (f"{name}={value}" for name, value in vars(objective).items())
     return f"{type(objective).__name__}({', '.join(settings)})"
 
@@ -259,7 +261,7 @@ def test_weights(objective: Any) -> None:
     assert all((array == 0).all() for array in arrays_of(gradient))
 
 
-@pytest.mark.parametrize("objective", [*OBJECTIVES, "gold"], ids=str)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "gold"], ids=describe)
 def test_sentences_do_not_know_their_batch(objective: Any) -> None:
     """Each alone, in one group without padding, adds up to all of them."""
     student, teacher = make_scores(SENTENCES, 1), make_scores(SENTENCES, 2)
