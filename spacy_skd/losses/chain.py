@@ -67,14 +67,25 @@ def substructure_kl(
 
 
 def posterior_kl(
-    student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+    student: ChainScores,
+    teacher: ChainScores,
+    valid: ValidTags,
+    weights: Floats1d,
+    *,
+    temperature: float,
 ) -> Tuple[float, ChainScores]:
     """`PosteriorKL` for chains; the arguments are described there."""
 
     def loss(scores: ChainTensors) -> Tensor:
         device = scores.emissions.device
-        its = chain_tensors(teacher, device)
-        return kl_of_marginals(scores, its, student.lengths, valid, floats(weights, device))
+        return kl_of_marginals(
+            scores,
+            chain_tensors(teacher, device),
+            student.lengths,
+            valid,
+            floats(weights, device),
+            temperature=temperature,
+        )
 
     return differentiate(loss, student)
 
@@ -217,26 +228,31 @@ def kl_of_marginals(
     lengths: List[int],
     valid: ValidTags,
     weights: Tensor,
+    *,
+    temperature: float,
 ) -> Tensor:
-    """sum_t w_t KL(P^T(y_t | x) || P^S(y_t | x)), P the posterior probabilities of a token's tags.
+    """tau^2 sum_t w_t KL(P^T(y_t | x) || P^S(y_t | x)), P(y | x) in proportion to
+    exp(score(y) / tau), and P(y_t | x) its posterior probabilities of a token's tags.
 
     student (ChainTensors): The student's potentials.
     teacher (ChainTensors): The teacher's.
     lengths (List[int]): Tokens in each doc.
     valid (ValidTags): The tag sequences there are.
     weights (Tensor): (n_tokens,).
+    temperature (float): tau.
     RETURNS (Tensor): Scalar.
     """
 
     def log_posterior(scores: ChainTensors) -> Tensor:
         chain = (scores.emissions, scores.transitions, scores.start, scores.end)
-        of_tags, _ = marginals(potentials(*chain, lengths, valid))
+        softened = [score / temperature for score in chain]
+        of_tags, _ = marginals(potentials(*softened, lengths, valid))
         # What can't occur, and what underflows, has a finite logarithm and no gradient.
         return of_tags.clamp(min=_SMALLEST).log()
 
     mine, its = log_posterior(student), log_posterior(teacher)
     per_token = F.kl_div(mine, its, reduction="none", log_target=True).sum(1)
-    return (weights * per_token).sum()
+    return temperature**2 * (weights * per_token).sum()
 
 
 def nll(

@@ -126,9 +126,7 @@ class SubstructureKL:
     accepts: FrozenSet[str] = frozenset({"potentials"})
 
     def __init__(self, temperature: float = 1.0, label_heads: Optional[int] = 4) -> None:
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}, but has to be more than 0.")
-        self.temperature = temperature
+        self.temperature = _positive(temperature)
         self.label_heads = label_heads
 
     def chain(
@@ -154,28 +152,33 @@ class SubstructureKL:
 
 
 class PosteriorKL:
-    """Match posterior probabilities: KL(teacher || student) of each token's tag, given the text.
+    """Match posteriors: tau^2 KL(teacher || student) of the probabilities of each token's tag.
 
-    Wang et al. 2020 (Structure-Level Knowledge Distillation For Multilingual Sequence Labeling).
-    Unlike the local distributions of SubstructureKL these take a dynamic programme, in the forward
-    and in the backward pass; they are calibrated where those are not: what a tagging scheme rules
-    out next to its neighbours needs no low score of its own. Of arcs, heads are chosen one by one,
-    so that posteriors are local: SubstructureKL at a temperature of 1.
+    Wang et al. 2020 (Structure-Level Knowledge Distillation For Multilingual Sequence Labeling),
+    with a temperature. Unlike the local distributions of SubstructureKL, these take a dynamic
+    programme in the forward and in the backward pass. They are calibrated where those are not: a
+    tag that the scheme rules out next to its neighbours needs no low score of its own. Of arcs,
+    heads are chosen one by one, so that posteriors are local: the same as SubstructureKL.
 
+    temperature (float): tau, more than 0; it divides the scores of whole sequences.
     label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
         labels are matched. None for all.
+    RAISES (ValueError): If the temperature is 0 or less.
     """
 
     accepts: FrozenSet[str] = frozenset({"potentials"})
 
-    def __init__(self, label_heads: Optional[int] = 4) -> None:
+    def __init__(self, temperature: float = 1.0, label_heads: Optional[int] = 4) -> None:
+        self.temperature = _positive(temperature)
         self.label_heads = label_heads
 
     def chain(
         self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
     ) -> Tuple[float, ChainScores]:
         """Compare the chains of a batch: see `DistillationLoss.chain`."""
-        return torch_side("chain").posterior_kl(student, teacher, valid, weights)
+        return torch_side("chain").posterior_kl(
+            student, teacher, valid, weights, temperature=self.temperature
+        )
 
     def arcs(
         self,
@@ -187,5 +190,11 @@ class PosteriorKL:
     ) -> Tuple[float, ArcScores]:
         """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
         return torch_side("arcs").substructure_kl(
-            student, teacher, labels, weights, start_weights, temperature=1.0
+            student, teacher, labels, weights, start_weights, temperature=self.temperature
         )
+
+
+def _positive(temperature: float) -> float:
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}, but has to be more than 0.")
+    return temperature

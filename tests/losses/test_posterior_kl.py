@@ -59,28 +59,28 @@ def enumerate_posteriors(
 
 
 def define(
-    student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Any
+    student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Any, tau: float = 1.0
 ) -> Tuple[float, List[numpy.ndarray]]:
     leaves = [
         torch.tensor(getattr(student, n), dtype=torch.float64).requires_grad_() for n in NAMES
     ]
     fixed = [torch.tensor(getattr(teacher, n), dtype=torch.float64) for n in NAMES]
-    mine = enumerate_posteriors(leaves, student.lengths, valid)
-    its = enumerate_posteriors(fixed, student.lengths, valid)
+    mine = enumerate_posteriors([leaf / tau for leaf in leaves], student.lengths, valid)
+    its = enumerate_posteriors([tensor / tau for tensor in fixed], student.lengths, valid)
     can_be = its > 0
     ratio = torch.where(can_be, its, 1.0).log() - torch.where(can_be, mine, 1.0).log()
-    loss = (torch.tensor(weights, dtype=torch.float64)[:, None] * its * ratio).sum()
+    loss = tau**2 * (torch.tensor(weights, dtype=torch.float64)[:, None] * its * ratio).sum()
     return float(loss.detach()), [g.numpy() for g in torch.autograd.grad(loss, leaves)]
 
 
 @every_scheme
-@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
-def test_equals_enumeration(scheme: TagScheme, scale: float) -> None:
+@pytest.mark.parametrize(("scale", "tau"), [(0.1, 1.0), (1.0, 1.0), (4.0, 1.0), (4.0, 2.5)])
+def test_equals_enumeration(scheme: TagScheme, scale: float, tau: float) -> None:
     lengths = [3, 0, 1, 4]
     student, teacher = (make_scores(lengths, len(scheme), seed, scale) for seed in (0, 1))
     weights: Any = numpy.random.default_rng(2).random(sum(lengths)).astype("f")
-    loss, gradient = PosteriorKL().chain(student, teacher, scheme.valid, weights)
-    expected, gradients = define(student, teacher, scheme.valid, weights)
+    loss, gradient = PosteriorKL(tau).chain(student, teacher, scheme.valid, weights)
+    expected, gradients = define(student, teacher, scheme.valid, weights, tau)
     assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
     for name, wanted in zip(NAMES, gradients):
         assert getattr(gradient, name).dtype == numpy.float32
