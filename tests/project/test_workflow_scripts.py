@@ -384,7 +384,7 @@ def test_report_replaces_its_own_section_alone(load, tmp_path, capsys):
     assert "| Entity F | 80.0 | 55.0 ± 7.1 | 72.5 ± 3.5 | +17.5 |" in text
     assert "| Sentence F | - | 55.0 ± 7.1" in text
     assert "`spacy project run all`" in text
-    assert "`train.conllu` (sha256 abc, from assets)" in text and "dev.conllu" not in text
+    assert "`train.conllu` (sha256 abc)" in text and "dev.conllu" not in text
     assert "student 2 (100 to 200)" in text
     assert "72.5 ± 3.5" in capsys.readouterr().out
     report.main(metrics, readme, "EWT", "spacy project run all")
