@@ -1,13 +1,12 @@
 """Our heads and spaCy's, on a tok2vec of the same shape: annotating text, and a training step."""
 
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, Dict, List
 
 import spacy
 from spacy.language import Language
 from spacy.training import Corpus, Example
 from spacy.util import load_config
-from thinc.api import Config
 
 from .pairs import Pair
 
@@ -23,7 +22,8 @@ def pairs() -> List[Pair]:
     """
     if not CORPUS.exists():
         raise SystemExit(f"{CORPUS} is missing: `make demo` makes it.")
-    ours, peer = _trained("student.cfg"), _trained("baseline.cfg")
+    ours = _trained({"ner": "crf_ner", "parser": "biaffine_parser"})
+    peer = _trained({})
     found = []
     for pipes in (["ner", "parser"], ["ner"], ["parser"]):
         what = " + ".join(ours.get_pipe_meta(name).factory for name in pipes)
@@ -39,15 +39,19 @@ def pairs() -> List[Pair]:
     return found
 
 
-def _trained(name: str) -> Language:
-    config: Config = load_config(ROOT / "configs" / name)
+def _trained(factories: Dict[str, str]) -> Language:
+    """A pipeline of spaCy's efficient shape with these factories for its heads, trained a little."""
+    config = load_config(ROOT / "configs" / "baseline.cfg").interpolate()
     nlp = spacy.blank("en")
-    # The same shape for both, that of spaCy's own small pipelines.
-    config["components"]["tok2vec"]["model"]["encode"].update({"width": 96, "depth": 4})
-    interpolated = config.interpolate()
-    for pipe in interpolated["nlp"]["pipeline"]:
-        settings = dict(interpolated["components"][pipe])
-        nlp.add_pipe(settings.pop("factory"), name=pipe, config=settings)
+    for pipe in config["nlp"]["pipeline"]:
+        settings = dict(config["components"][pipe])
+        factory = settings.pop("factory")
+        if pipe in factories:
+            # Their own model, on the same listener.
+            factory = factories[pipe]
+            model = Language.get_factory_meta(factory).default_config["model"]
+            settings = {"model": {**model, "tok2vec": settings["model"]["tok2vec"]}}
+        nlp.add_pipe(factory, name=pipe, config=settings)
     examples = _examples(nlp)
     optimizer = nlp.initialize(lambda: examples)
     for i in range(STEPS):

@@ -244,9 +244,13 @@ def kl_of_marginals(
     """
 
     def log_posterior(scores: ChainTensors) -> Tensor:
-        chain = (scores.emissions, scores.transitions, scores.start, scores.end)
-        softened = [score / temperature for score in chain]
-        of_tags, _ = marginals(potentials(*softened, lengths, valid))
+        chain = (
+            scores.emissions / temperature,
+            scores.transitions / temperature,
+            scores.start / temperature,
+            scores.end / temperature,
+        )
+        of_tags, _ = marginals(potentials(*chain, lengths, valid))
         # What can't occur, and what underflows, has a finite logarithm and no gradient.
         return of_tags.clamp(min=_SMALLEST).log()
 
