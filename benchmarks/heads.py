@@ -40,7 +40,7 @@ def pairs() -> List[Pair]:
 
 
 def _trained(factories: Dict[str, str]) -> Language:
-    """A pipeline of spaCy's efficient shape with these factories for its heads, trained a little."""
+    """A pipeline of spaCy's efficient shape with these factories as heads, trained a little."""
     config = load_config(ROOT / "configs" / "baseline.cfg").interpolate()
     nlp = spacy.blank("en")
     for pipe in config["nlp"]["pipeline"]:
