@@ -2,7 +2,7 @@
 
 from typing import Any, Callable, List, Optional, Tuple
 
-from thinc.api import Model, glorot_uniform_init
+from thinc.api import Model
 from thinc.types import Floats2d, Floats3d
 
 from ..scores import SentenceGroup
@@ -83,5 +83,7 @@ def init(
     Y: Optional[List[Floats3d]] = None,
 ) -> None:
     width = model.get_dim("nI")
-    model.set_param("W", glorot_uniform_init(model.ops, (width, width)))
+    # Zeros: at first each head is as probable as the others. Random scores of vectors as wide as
+    # these are so large that training would have to unlearn them first.
+    model.set_param("W", model.ops.alloc2f(width, width))
     model.set_param("b", model.ops.alloc1f(width))

@@ -3,7 +3,7 @@
 from typing import Callable, List, Optional, Tuple, cast
 
 from spacy.tokens import Doc
-from thinc.api import Linear, Model
+from thinc.api import Linear, Model, zero_init
 from thinc.types import Floats1d, Floats2d
 
 from ..scores import ChainScores
@@ -23,7 +23,7 @@ def build_crf_tagger(
     nO (Optional[int]): Number of tags. The component sets it from its labels.
     RETURNS (Model[List[Doc], ChainScores]): The model. The gradient it takes is ChainScores too.
     """
-    emissions: Model[Floats2d, Floats2d] = Linear(nO=nO)
+    emissions: Model[Floats2d, Floats2d] = Linear(nO=nO, init_W=zero_init)
     return Model(
         "crf_tagger",
         forward,

@@ -2,7 +2,7 @@
 
 from typing import Any, Callable, Optional, Tuple
 
-from thinc.api import Model, glorot_uniform_init
+from thinc.api import Model
 from thinc.types import Floats2d, Floats3d, Ints2d
 
 from .growth import grow
@@ -88,10 +88,10 @@ def init(
     model: Model[InT, Floats3d], X: Optional[InT] = None, Y: Optional[Floats3d] = None
 ) -> None:
     n_labels, width = model.get_dim("nO"), model.get_dim("nI")
-    W: Any = glorot_uniform_init(model.ops, (n_labels * width, width))
-    model.set_param("W", W.reshape((n_labels, width, width)))
-    model.set_param("W_dep", glorot_uniform_init(model.ops, (n_labels, width)))
-    model.set_param("W_head", glorot_uniform_init(model.ops, (n_labels, width)))
+    # Zeros, for the reason given in arc_scorer.
+    model.set_param("W", model.ops.alloc3f(n_labels, width, width))
+    model.set_param("W_dep", model.ops.alloc2f(n_labels, width))
+    model.set_param("W_head", model.ops.alloc2f(n_labels, width))
     model.set_param("b", model.ops.alloc1f(n_labels))
 
 

@@ -8,6 +8,7 @@ import pytest
 from both_sides import word_vectors
 from device_array import DeviceArray
 from numpy.testing import assert_array_equal
+from random_heads import randomize
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
@@ -80,6 +81,7 @@ def make_pipe(kind, vocab, examples, teacher_labels=None, **settings):
     numpy.random.seed(0)  # noqa: NPY002 (thinc's initializers draw from it)
     pipe = MAKE[kind](vocab, **settings)
     pipe.initialize(lambda: examples, labels=teacher_labels)
+    randomize(pipe)
     return pipe
 
 

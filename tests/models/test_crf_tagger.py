@@ -29,6 +29,7 @@ def tagger(vectors):
     rng = numpy.random.default_rng(1)
     for name in OWN:
         model.set_param(name, draw(rng, *model.get_param(name).shape))
+    model.get_ref("emissions").set_param("W", draw(rng, N_TAGS, WIDTH))
     model.get_ref("emissions").set_param("b", draw(rng, N_TAGS))
     return model
 

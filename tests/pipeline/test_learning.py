@@ -5,6 +5,7 @@ from typing import Any, List
 import numpy
 import pytest
 from numpy.testing import assert_allclose
+from random_heads import randomize
 from spacy.tokens import Doc
 from spacy.training import Example
 
@@ -88,6 +89,7 @@ def test_get_loss_is_the_loss_of_update(
 def test_drop_is_used_and_zero_means_none(new_nlp: Any, make_examples: Any, name: str) -> None:
     nlp = new_nlp(name)
     pipe, examples = nlp.get_pipe(name), make_examples(nlp)
+    randomize(pipe)
     plain = [pipe.update(examples, drop=0.0)[name] for _ in range(2)]
     assert plain[0] == plain[1]
     dropped = [pipe.update(examples, drop=0.5)[name] for _ in range(2)]
@@ -139,6 +141,7 @@ def test_a_head_without_gold_leaves_the_other_its_gradients(
     layers = ["entities"] if learner == "ner" else ["heads", "deps"]
     nlp = new_nlp(shared=True)
     batch = [make_example(nlp, {key: text[key] for key in ("words", *layers)}) for text in texts]
+    randomize(nlp.get_pipe(learner))
     losses = nlp.update(batch, sgd=False, losses={})
     assert losses[learner] > 0
     assert sum(losses[name] for name in NAMES) == losses[learner]
@@ -147,6 +150,7 @@ def test_a_head_without_gold_leaves_the_other_its_gradients(
 
     other = new_nlp("ner", "parser", shared=True)
     other.remove_pipe(next(name for name in NAMES if name != learner))
+    randomize(other.get_pipe(learner))
     other.update(batch, sgd=False, losses={})
     for a, b in zip(both, gradients(other.get_pipe("tok2vec")), strict=True):
         assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -203,3 +207,32 @@ def assert_equal(some: List[numpy.ndarray], others: List[numpy.ndarray]) -> None
     assert len(some) == len(others)
     for a, b in zip(some, others):
         assert (a == b).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_starts_from_scores_that_prefer_nothing(
+    new_nlp: Any, make_example: Any, name: str
+) -> None:
+    """Random scores of wide vectors are so large that they have to be unlearned first."""
+    nlp = new_nlp(name)
+    words = ["a", "b", "c", "d"]
+    gold = {
+        "words": words,
+        "entities": ["O"] * 4,
+        "heads": [1, 1, 1, 1],
+        "sent_starts": [1, 0, 0, 0],
+    }
+    gold["deps"] = ["dep", "ROOT", "dep", "dep"]
+    loss = nlp.get_pipe(name).update([make_example(nlp, gold)])[name]
+    pipe = nlp.get_pipe(name)
+    if name == "parser":  # each of four tokens: a head, the root included; a label; three starts
+        expected = 4 * numpy.log(4) + 4 * numpy.log(len(pipe.labels)) + 3 * numpy.log(2)
+        known = sum(dep in pipe.labels for dep in gold["deps"])
+        expected -= (4 - known) * numpy.log(len(pipe.labels))
+    else:  # one of all well-formed sequences
+        valid = pipe.scheme.valid
+        n_sequences = valid.start.astype(int)
+        for _ in words[1:]:
+            n_sequences = n_sequences @ valid.transitions.astype(int)
+        expected = numpy.log((n_sequences * valid.end).sum())
+    assert loss == pytest.approx(expected, rel=1e-4)

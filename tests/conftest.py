@@ -1,0 +1,1 @@
+"""Its folder is where modules that several rooms' tests share are imported from."""
