@@ -126,7 +126,9 @@ class SubstructureKL:
     accepts: FrozenSet[str] = frozenset({"potentials"})
 
     def __init__(self, temperature: float = 1.0, label_heads: Optional[int] = 4) -> None:
-        self.temperature = _positive(temperature)
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}, but has to be more than 0.")
+        self.temperature = temperature
         self.label_heads = label_heads
 
     def chain(
@@ -151,7 +153,7 @@ class SubstructureKL:
         )
 
 
-class PosteriorKL:
+class PosteriorKL(SubstructureKL):
     """Match posteriors: tau^2 KL(teacher || student) of the probabilities of each token's tag.
 
     Wang et al. 2020 (Structure-Level Knowledge Distillation For Multilingual Sequence Labeling),
@@ -166,12 +168,6 @@ class PosteriorKL:
     RAISES (ValueError): If the temperature is 0 or less.
     """
 
-    accepts: FrozenSet[str] = frozenset({"potentials"})
-
-    def __init__(self, temperature: float = 1.0, label_heads: Optional[int] = 4) -> None:
-        self.temperature = _positive(temperature)
-        self.label_heads = label_heads
-
     def chain(
         self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
     ) -> Tuple[float, ChainScores]:
@@ -179,22 +175,3 @@ class PosteriorKL:
         return torch_side("chain").posterior_kl(
             student, teacher, valid, weights, temperature=self.temperature
         )
-
-    def arcs(
-        self,
-        student: ArcScores,
-        teacher: ArcScores,
-        labels: numpy.ndarray,
-        weights: Floats1d,
-        start_weights: Floats1d,
-    ) -> Tuple[float, ArcScores]:
-        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
-        return torch_side("arcs").substructure_kl(
-            student, teacher, labels, weights, start_weights, temperature=self.temperature
-        )
-
-
-def _positive(temperature: float) -> float:
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}, but has to be more than 0.")
-    return temperature
