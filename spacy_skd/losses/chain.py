@@ -1,6 +1,7 @@
 """Losses on linear chains, in PyTorch."""
 
-from typing import Any, List, Tuple
+from functools import partial
+from typing import Any, Callable, List, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -26,20 +27,8 @@ def substructure_mse(
     center: bool,
 ) -> Tuple[float, ChainScores]:
     """`SubstructureMSE` for chains; the arguments are described there."""
-
-    def loss(scores: ChainTensors) -> Tensor:
-        device = scores.emissions.device
-        return mse(
-            scores,
-            chain_tensors(teacher, device),
-            student.lengths,
-            valid,
-            floats(weights, device),
-            transitions=transitions,
-            center=center,
-        )
-
-    return differentiate(loss, student)
+    divergence = partial(mse, transitions=transitions, center=center)
+    return _compare(divergence, student, teacher, valid, weights)
 
 
 def substructure_kl(
@@ -51,19 +40,8 @@ def substructure_kl(
     temperature: float,
 ) -> Tuple[float, ChainScores]:
     """`SubstructureKL` for chains; the arguments are described there."""
-
-    def loss(scores: ChainTensors) -> Tensor:
-        device = scores.emissions.device
-        return kl(
-            scores,
-            chain_tensors(teacher, device),
-            student.lengths,
-            valid,
-            floats(weights, device),
-            temperature=temperature,
-        )
-
-    return differentiate(loss, student)
+    divergence = partial(kl, temperature=temperature)
+    return _compare(divergence, student, teacher, valid, weights)
 
 
 def posterior_kl(
@@ -75,17 +53,21 @@ def posterior_kl(
     temperature: float,
 ) -> Tuple[float, ChainScores]:
     """`PosteriorKL` for chains; the arguments are described there."""
+    divergence = partial(kl_of_marginals, temperature=temperature)
+    return _compare(divergence, student, teacher, valid, weights)
 
+
+def _compare(
+    divergence: Callable[..., Tensor],
+    student: ChainScores,
+    teacher: ChainScores,
+    valid: ValidTags,
+    weights: Floats1d,
+) -> Tuple[float, ChainScores]:
     def loss(scores: ChainTensors) -> Tensor:
         device = scores.emissions.device
-        return kl_of_marginals(
-            scores,
-            chain_tensors(teacher, device),
-            student.lengths,
-            valid,
-            floats(weights, device),
-            temperature=temperature,
-        )
+        its = chain_tensors(teacher, device)
+        return divergence(scores, its, student.lengths, valid, floats(weights, device))
 
     return differentiate(loss, student)
 
@@ -275,12 +257,12 @@ def nll(
     is_exact = (allowed.sum(1) == 1).cpu().tolist()
     ends = torch.tensor(lengths).cumsum(0).tolist()
     exact: List[int] = []
-    partial: List[int] = []
+    incomplete: List[int] = []
     for d, weight in enumerate(weights.cpu().tolist()):
         if weight and lengths[d]:
             one_each = all(is_exact[ends[d] - lengths[d] : ends[d]])
-            (exact if one_each else partial).append(d)
-    docs = exact + partial
+            (exact if one_each else incomplete).append(d)
+    docs = exact + incomplete
     if not docs:
         return scores.emissions.sum() * 0.0
     device = weights.device

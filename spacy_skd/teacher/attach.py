@@ -117,7 +117,8 @@ def _students(
             raise ValueError(
                 f'The distillation loss of component "{name}" is a '
                 f"{type(pipe.distillation).__name__}, which does not compare sub-structures: use "
-                '"spacy-skd.SubstructureKL.v1" or "spacy-skd.SubstructureMSE.v1".'
+                '"spacy-skd.SubstructureKL.v1", "spacy-skd.PosteriorKL.v1" or '
+                '"spacy-skd.SubstructureMSE.v1".'
             )
     if not students:
         raise ValueError(
