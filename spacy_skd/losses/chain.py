@@ -1,7 +1,7 @@
 """Losses on linear chains, in PyTorch."""
 
 from functools import partial
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, List, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -73,13 +73,19 @@ def _compare(
 
 
 def gold_nll(
-    scores: ChainScores, valid: ValidTags, allowed: Any, weights: Floats1d
+    scores: ChainScores,
+    valid: ValidTags,
+    allowed: Any,
+    weights: Floats1d,
+    wrong: Sequence[Tuple[int, Any]],
 ) -> Tuple[float, ChainScores]:
     """`chain_nll`; the arguments are described there."""
 
     def loss(tensors: ChainTensors) -> Tensor:
         device = tensors.emissions.device
-        return nll(tensors, scores.lengths, valid, mask(allowed, device), floats(weights, device))
+        arguments = tensors, scores.lengths, valid, mask(allowed, device), floats(weights, device)
+        known = [(d, mask(tags, device)) for d, tags in wrong]
+        return nll(*arguments) + nll_of_others(*arguments, known)
 
     return differentiate(loss, scores)
 
@@ -315,3 +321,55 @@ def _path_score(
     per_token = per_token.masked_fill(~is_valid, -torch.inf)
     doc = torch.repeat_interleave(torch.tensor(lengths, dtype=torch.long)).to(device)
     return per_token.new_zeros(len(lengths)).index_add(0, doc, per_token)
+
+
+def nll_of_others(
+    scores: ChainTensors,
+    lengths: List[int],
+    valid: ValidTags,
+    allowed: Tensor,
+    weights: Tensor,
+    wrong: Sequence[Tuple[int, Tensor]],
+) -> Tensor:
+    """- sum_k w log(1 - P(wrong_k | allowed)): what is known of a doc by what it isn't.
+
+    The other sequences are counted by the first token at which they leave the wrong set: a
+    difference of 1 and a probability close to it would have no gradient left.
+
+    The wrong sets of one doc count as if independent; with one set it's exact.
+
+    scores (ChainTensors): The potentials.
+    lengths (List[int]): Tokens in each doc.
+    valid (ValidTags): The tag sequences there are.
+    allowed (Tensor): bool, (n_tokens, n_tags).
+    weights (Tensor): (n_docs,).
+    wrong (Sequence[Tuple[int, Tensor]]): A doc, and bool, (its n_tokens, n_tags), the tags of a set
+        of its sequences.
+    RETURNS (Tensor): Scalar.
+    RAISES (ValueError): If nothing that is allowed is right.
+    """
+    loss = scores.emissions.sum() * 0.0
+    chain = (scores.transitions, scores.start, scores.end)
+    emissions = scores.emissions.split(lengths)
+    agrees = allowed.split(lengths)
+    for d, tags in wrong:
+        if not weights[d]:
+            continue
+        leaves = (agrees[d] & ~tags).any(1).nonzero()[:, 0].tolist()
+        of_others = agrees[d].repeat(len(leaves), 1, 1)
+        for others, t in zip(of_others, leaves, strict=True):
+            others[:t] &= tags[:t]
+            others[t] &= ~tags[t]
+        # The first chain is everything that is allowed.
+        masks = torch.cat([agrees[d][None], of_others]).flatten(0, 1)
+        n = len(leaves) + 1
+        phi = potentials(emissions[d].repeat(n, 1), *chain, [lengths[d]] * n, valid, masks)
+        log_z = log_partition(phi)
+        possible = log_z[1:][~torch.isneginf(log_z[1:].detach())]
+        if not len(possible):
+            raise ValueError(
+                f"Doc {d} of the batch has no tag sequence that agrees with its annotation and is "
+                "not one of those that are annotated as wrong."
+            )
+        loss = loss + weights[d] * (log_z[0] - possible.logsumexp(0))
+    return loss

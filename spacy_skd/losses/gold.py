@@ -1,6 +1,6 @@
 """Gold objectives: what the components learn from annotation by."""
 
-from typing import Any, Tuple
+from typing import Any, Sequence, Tuple
 
 from thinc.types import Floats1d, Ints1d
 
@@ -10,11 +10,16 @@ from .backend import torch_side
 
 
 def chain_nll(
-    scores: ChainScores, valid: ValidTags, allowed: Any, weights: Floats1d
+    scores: ChainScores,
+    valid: ValidTags,
+    allowed: Any,
+    weights: Floats1d,
+    wrong: Sequence[Tuple[int, Any]] = (),
 ) -> Tuple[float, ChainScores]:
     """Exact negative log-likelihood of chains, with what is not annotated summed over.
 
-    sum_d w_d (log Z_d - log of the part of Z_d that `allowed` leaves). A doc of weight 0 or without
+    sum_d w_d (log Z_d - log of the part of Z_d that `allowed` leaves), and for each set of
+    sequences known to be wrong - w_d log(1 - its share of that part). A doc of weight 0 or without
     tokens adds exactly zero.
 
     scores (ChainScores): The scores.
@@ -22,11 +27,13 @@ def chain_nll(
     allowed (Any): bool, numpy or cupy, (n_tokens, n_tags); tags that agree with the annotation:
         one where it is complete, all where there is none.
     weights (Floats1d): (n_docs,).
+    wrong (Sequence[Tuple[int, Any]]): Docs of the batch, each with a bool array as `allowed` of its
+        tokens: no sequence of such tags is right. Several sets of one doc count as independent.
     RETURNS (Tuple[float, ChainScores]): The loss, summed over docs, and its gradient with respect
         to the scores, float32.
     RAISES (ValueError): If a doc has no valid tag sequence that is allowed.
     """
-    return torch_side("chain").gold_nll(scores, valid, allowed, weights)
+    return torch_side("chain").gold_nll(scores, valid, allowed, weights, wrong)
 
 
 def arc_cross_entropy(

@@ -194,7 +194,7 @@ def resize_biaffine_parser(model: Model[List[Doc], SentenceScorer], n_labels: in
     """Set the number of labels; an initialized model grows and keeps what it has learned.
 
     model (Model[List[Doc], SentenceScorer]): The model, changed in place.
-    n_labels (int): The new number, not smaller than before.
+    n_labels (int): The new number.
     """
     grow(model, n_labels, {})
     grow_label_scorer(model.get_ref("labels"), n_labels)

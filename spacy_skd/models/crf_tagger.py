@@ -79,7 +79,7 @@ def resize_crf_tagger(model: Model[List[Doc], ChainScores], n_tags: int) -> None
     """Set the number of tags; an initialized model grows and keeps what it has learned.
 
     model (Model[List[Doc], ChainScores]): The model, changed in place.
-    n_tags (int): The new number, not smaller than before.
+    n_tags (int): The new number.
     """
     grow(model, n_tags, {"transitions": 2, "start": 1, "end": 1})
     grow_linear(model.get_ref("emissions"), n_tags)

@@ -1,4 +1,4 @@
-"""Models that grow when a label is added: new rows, the old ones untouched."""
+"""Models whose number of outputs follows the labels: what was learned of those that stay, stays."""
 
 from typing import Any, Dict
 
@@ -7,12 +7,15 @@ from thinc.api import Model
 
 def grow(model: Model[Any, Any], nO: int, n_axes: Dict[str, int]) -> None:
     """Set a layer's number of outputs. The parameters of an initialized layer become the first
-    corner of larger ones of zeros; gradients, and what an optimizer knows of them, start anew.
+    corner of larger ones of zeros, or are cut to smaller ones; gradients, and what an optimizer
+    knows of them, start anew.
 
     model (Model): The layer, changed in place.
-    nO (int): The new number, not smaller than before.
+    nO (int): The new number.
     n_axes (Dict[str, int]): For each parameter that grows, how many of its first axes are outputs.
     """
+    if model.has_dim("nO") and model.get_dim("nO") == nO:
+        return
     params: Dict[str, Any] = {
         name: model.get_param(name) for name in model.param_names if model.has_param(name)
     }
@@ -29,7 +32,8 @@ def grow(model: Model[Any, Any], nO: int, n_axes: Dict[str, int]) -> None:
     for name, old in params.items():
         grows = n_axes.get(name, 0)
         new = model.ops.alloc((nO,) * grows + old.shape[grows:], dtype=old.dtype)
-        new[tuple(slice(size) for size in old.shape)] = old
+        corner = tuple(slice(min(sizes)) for sizes in zip(old.shape, new.shape))
+        new[corner] = old[corner]
         model.set_param(name, new)
         if name in with_grad:
             model.set_grad(name, model.ops.alloc(new.shape, dtype=old.dtype))

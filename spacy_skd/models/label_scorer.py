@@ -102,7 +102,7 @@ def grow_label_scorer(model: Model[InT, Floats3d], n_labels: int) -> None:
     of zero would be, wherever the old labels' happen to be negative: a softmax leaves that open.
 
     model (Model[InT, Floats3d]): The layer, changed in place.
-    n_labels (int): The new number, not smaller than before.
+    n_labels (int): The new number.
     """
     params = {"W": 1, "W_dep": 1, "W_head": 1, "b": 1}
     n_before = model.maybe_get_dim("nO")

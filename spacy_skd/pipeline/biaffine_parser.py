@@ -1,7 +1,7 @@
 """biaffine_parser: dependency trees from biaffine arc scores, and the sentences they span."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy
 from spacy.language import Language
@@ -23,9 +23,11 @@ from ..scores import (
     group_sentences,
 )
 from .gold import (
+    ROOT,
     STARTS,
     UNKNOWN,
     check_heads,
+    dep_label,
     gold_parse,
     gold_sentence_starts,
     known_sentence_starts,
@@ -51,9 +53,6 @@ maxout_pieces = 3
 subword_features = true
 """
 DEFAULT_BIAFFINE_PARSER_MODEL = Config().from_str(_DEFAULT_CONFIG)["model"]
-
-# The dep that marks the root of a sentence, in spaCy and in its converters.
-ROOT = "ROOT"
 
 # In prediction, how many tokens are scored at once: the memory that arcs and hidden vectors take
 # grows with it, and beyond some thousand nothing gets faster.
@@ -134,6 +133,8 @@ class BiaffineParser(StructuredPipe):
     """
 
     factory = "biaffine_parser"
+    model_refs = ("tok2vec", "arcs", "labels")
+    architecture = "spacy-skd.BiaffineParser.v1"
     # A parser has no chain of tags; see TeacherHead.
     scheme = None
 
@@ -301,14 +302,18 @@ class BiaffineParser(StructuredPipe):
         return ArcScores(scorer.starts, groups, arcs, heads, scorer.labels(groups, heads))
 
     def get_teacher_student_loss(
-        self, teacher_scores: Scores, student_scores: SentenceScorer
+        self,
+        teacher_scores: Scores,
+        student_scores: SentenceScorer,
+        teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, ArcScores]:
         """See StructuredPipe.get_teacher_student_loss."""
         assert isinstance(teacher_scores, ArcScores)
         weights = self.model.ops.alloc1f(len(student_scores.starts)) + 1
         scores = student_scores.scores(teacher_scores.groups, teacher_scores.heads)
-        every_label = numpy.ones((len(self.labels),), dtype=bool)
-        return self._loss_function.arcs(scores, teacher_scores, every_label, weights, weights)
+        its = set(self.labels if teacher_labels is None else teacher_labels)
+        known = numpy.array([label in its for label in self.labels])
+        return self._loss_function.arcs(scores, teacher_scores, known, weights, weights)
 
     def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> ArcScores:
         """See StructuredPipe.in_student_labels."""
@@ -341,6 +346,8 @@ class BiaffineParser(StructuredPipe):
         all_labels: List[int] = []
         offset = 0
         for eg in examples:
+            # Where labels come from a file, `initialize` has not seen the corpus.
+            check_heads(eg.reference)
             heads, deps = gold_parse(eg)
             all_heads.append(numpy.where(heads >= 0, heads + offset, -1))
             all_labels.extend(index.get(dep, -1) if dep is not None else -1 for dep in deps)
@@ -359,10 +366,13 @@ class BiaffineParser(StructuredPipe):
 
     def _gold_labels(self, eg: Example) -> Iterable[str]:
         check_heads(eg.reference)
-        return {token.dep_ for token in eg.reference if token.dep}
+        return {dep_label(token.dep_) for token in eg.reference if token.dep}
 
     def _resize_model(self) -> None:
         resize_biaffine_parser(self.model, len(self.labels))
+
+    def _n_labels_of(self, model: Model[List[Doc], SentenceScorer]) -> int:
+        return model.get_dim("nO")
 
 
 def _batches_of_tokens(docs: Iterable[Doc], n_tokens: int) -> Iterator[List[Doc]]:

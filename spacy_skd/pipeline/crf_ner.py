@@ -1,6 +1,6 @@
 """crf_ner: a linear-chain CRF over entity tags."""
 
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy
 from spacy.language import Language
@@ -14,7 +14,7 @@ from ..losses import DistillationLoss, chain_nll
 from ..models.crf_tagger import resize_crf_tagger
 from ..schemes import TagScheme
 from ..scores import ChainScores, Scores, TeacherHead
-from .gold import allowed_tags, gold_tags
+from .gold import allowed_tags, gold_tags, wrong_entities
 from .structured_pipe import Loss, StructuredPipe
 
 _DEFAULT_CONFIG = """
@@ -43,6 +43,7 @@ _BEGIN = 3
     default_config={
         "model": DEFAULT_CRF_NER_MODEL,
         "scheme": "BILUO",
+        "incorrect_spans_key": None,
         "distillation": None,
         "distillation_weight": 0.5,
         "scorer": {"@scorers": "spacy.ner_scorer.v1"},
@@ -59,6 +60,7 @@ def make_crf_ner(
     name: str,
     model: Model[List[Doc], ChainScores],
     scheme: str,
+    incorrect_spans_key: Optional[str],
     distillation: Optional[object],
     distillation_weight: Union[float, Iterator[float]],
     scorer: Optional[Callable],
@@ -67,6 +69,8 @@ def make_crf_ner(
 
     model (Model[List[Doc], ChainScores]): Scores of tags, e.g. spacy-skd.CRFTagger.v1.
     scheme (str): The tagging scheme, "BILUO" or "BIO".
+    incorrect_spans_key (Optional[str]): The key in `doc.spans` of the reference under which spans
+        stand that are known to be no entities of their label (without a label: of any).
     distillation (Optional[DistillationLoss]): How to learn from a teacher; null: not at all.
     distillation_weight (Union[float, Iterator[float]]): lambda: the share of the distillation
         loss, a number from 0 to 1 or a schedule. Docs without gold entities have 1.
@@ -77,6 +81,7 @@ def make_crf_ner(
         model,
         name,
         scheme=scheme,
+        incorrect_spans_key=incorrect_spans_key,
         distillation=distillation,  # type: ignore[arg-type]
         distillation_weight=distillation_weight,
         scorer=scorer,
@@ -90,10 +95,13 @@ class CRFEntityRecognizer(StructuredPipe):
     model (Model[List[Doc], ChainScores]): Scores of tags.
     name (str): The component's name.
     scheme (str): The tagging scheme, "BILUO" or "BIO".
+    incorrect_spans_key (Optional[str]): The span group of what is known to be no entity.
     distillation, distillation_weight, scorer: See StructuredPipe.
     """
 
     factory = "crf_ner"
+    model_refs = ("tok2vec", "emissions")
+    architecture = "spacy-skd.CRFTagger.v1"
 
     def __init__(
         self,
@@ -102,6 +110,7 @@ class CRFEntityRecognizer(StructuredPipe):
         name: str = "crf_ner",
         *,
         scheme: str = "BILUO",
+        incorrect_spans_key: Optional[str] = None,
         distillation: Optional[DistillationLoss] = None,
         distillation_weight: Union[float, Iterator[float]] = 0.5,
         scorer: Optional[Callable] = None,
@@ -115,6 +124,7 @@ class CRFEntityRecognizer(StructuredPipe):
             scorer=scorer,
         )
         self._scheme = TagScheme(scheme, ())
+        self.incorrect_spans_key = incorrect_spans_key
 
     @property
     def scheme(self) -> TagScheme:
@@ -195,12 +205,18 @@ class CRFEntityRecognizer(StructuredPipe):
         scheme = self.scheme
         doc_tags = [gold_tags(eg, scheme) for eg in examples]
         tags = numpy.concatenate(doc_tags)
+        wrong: List[Tuple[int, Any]] = []
+        if self.incorrect_spans_key is not None:
+            for d, eg in enumerate(examples):
+                sets = wrong_entities(eg, self.incorrect_spans_key, scheme)
+                wrong.extend((d, xp.asarray(tags)) for tags in sets)
         has_gold = numpy.array([bool((tags >= 0).any()) for tags in doc_tags])
+        has_gold[[d for d, _ in wrong]] = True
         teacher = self._teacher.head if self._is_distilling else None
         weight = numpy.where(has_gold, self._weight.value, 1.0) if teacher is not None else 0.0
         gold_weights = xp.asarray(numpy.where(has_gold, 1 - weight, 0.0), dtype="f")
         allowed = xp.asarray(allowed_tags(tags, scheme))
-        gold, gradient = chain_nll(scores, scheme.valid, allowed, gold_weights)
+        gold, gradient = chain_nll(scores, scheme.valid, allowed, gold_weights, wrong)
         if teacher is None:
             return Loss(gold, 0.0, gradient)
         known = self._known_to(teacher)
@@ -219,12 +235,19 @@ class CRFEntityRecognizer(StructuredPipe):
         return self.model.predict(docs)
 
     def get_teacher_student_loss(
-        self, teacher_scores: Scores, student_scores: ChainScores
+        self,
+        teacher_scores: Scores,
+        student_scores: ChainScores,
+        teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, ChainScores]:
         """See StructuredPipe.get_teacher_student_loss."""
         assert isinstance(teacher_scores, ChainScores)
         weights = self.model.ops.alloc1f(len(student_scores.emissions)) + 1
-        return self._loss_function.chain(student_scores, teacher_scores, self.scheme.valid, weights)
+        valid = self.scheme.valid
+        if teacher_labels is not None:
+            known = TagScheme(self.scheme.name, teacher_labels)
+            valid = valid.restrict(self.scheme.index_in(known) >= 0)
+        return self._loss_function.chain(student_scores, teacher_scores, valid, weights)
 
     def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> ChainScores:
         """See StructuredPipe.in_student_labels."""
@@ -253,11 +276,19 @@ class CRFEntityRecognizer(StructuredPipe):
         assert teacher.scheme is not None
         return self.scheme.index_in(teacher.scheme) >= 0
 
+    def _meet(self, examples: List[Example]) -> None:
+        # As spaCy's `ner`, which learns labels as they come.
+        for label in sorted({label for eg in examples for label in self._gold_labels(eg)}):
+            self.add_label(label)
+
     def _gold_labels(self, eg: Example) -> Iterable[str]:
         return {span.label_ for span in eg.reference.ents if span.label_}
 
     def _resize_model(self) -> None:
         resize_crf_tagger(self.model, len(self.scheme))
+
+    def _n_labels_of(self, model: Model[List[Doc], ChainScores]) -> int:
+        return (model.get_dim("nO") - 1) // TagScheme.tags_per_label(self.scheme.name)
 
 
 def _blocked_tokens(doc: Doc) -> numpy.ndarray:

@@ -3,10 +3,14 @@
 from typing import List, Optional, Tuple
 
 import numpy
+from spacy.errors import Errors
 from spacy.tokens import Doc
 from spacy.training import Example
 
 from ..schemes import TagScheme
+
+# The dep that marks the root of a sentence, in spaCy and in its converters.
+ROOT = "ROOT"
 
 # Values of a token's sentence start, as in spaCy's SENT_START.
 STARTS, CONTINUES, UNKNOWN = 1, -1, 0
@@ -69,8 +73,13 @@ def gold_parse(eg: Example) -> Tuple[numpy.ndarray, List[Optional[str]]]:
     known = [head is not None and bool(dep) for head, dep in zip(heads, deps)]
     return (
         numpy.array([head if k else -1 for head, k in zip(heads, known)], dtype="i8"),
-        [dep if k else None for dep, k in zip(deps, known)],
+        [dep_label(dep) if k else None for dep, k in zip(deps, known)],
     )
+
+
+def dep_label(dep: str) -> str:
+    """The label of a dep: as in spaCy, a root is ROOT however it is written in the corpus."""
+    return ROOT if dep.upper() == ROOT else dep
 
 
 def check_heads(doc: Doc) -> None:
@@ -178,3 +187,33 @@ def allowed_tags(tags: numpy.ndarray, scheme: TagScheme) -> numpy.ndarray:
     is_after_known = (tags[1:] < 0) & (tags[:-1] >= 0) & scheme.valid.end[tags[:-1]]
     allowed[1:][is_after_known] &= scheme.valid.start
     return allowed
+
+
+def wrong_entities(eg: Example, key: str, scheme: TagScheme) -> List[numpy.ndarray]:
+    """What is known not to be an entity, as sets of tag sequences of the predicted doc's tokens.
+
+    eg (Example): The example.
+    key (str): The reference's span group of spans that are no entities of their label, or, without
+        a label, of any.
+    scheme (TagScheme): The tags.
+    RETURNS (List[ndarray]): For each span bool, (n_tokens, n_tags): the tags of the sequences in
+        which it is an entity.
+    RAISES (ValueError): If such a span is a gold entity too.
+    """
+    spans = eg.reference.spans.get(key, [])
+    gold = {(span.start, span.end, span.label_) for span in eg.reference.ents}
+    for span in spans:
+        if (span.start, span.end, span.label_) in gold:
+            where = (span.start_char, span.end_char, span.label_)
+            raise ValueError(Errors.E868.format(span=where))
+    wrong: List[numpy.ndarray] = []
+    for span in eg.get_aligned_spans_y2x(spans, allow_overlap=True):
+        labels = [span.label_] if span.label_ else scheme.labels
+        masks: List[numpy.ndarray] = []
+        for label in set(labels).intersection(scheme.labels):
+            tags = numpy.full((len(eg.predicted),), -1, dtype="i8")
+            tags[span.start : span.end] = scheme.entity_tags(label, span.end - span.start)
+            masks.append(allowed_tags(tags, scheme))
+        if masks:
+            wrong.append(numpy.any(masks, axis=0))
+    return wrong

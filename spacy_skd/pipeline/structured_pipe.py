@@ -1,22 +1,55 @@
 """What both components have in common: labels, the training step, and learning from a teacher."""
 
+import copy
 import math
 import warnings
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple, Union
+from pathlib import Path
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 from spacy.errors import Errors
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
+from spacy.util import SimpleFrozenList
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
 from ..losses import DistillationLoss, SubstructureKL
 from ..scores import Scores, TeacherHead
 from .distillation import DistillationWeight, TeacherHandle
+
+# What spaCy's own `ner` and `parser` have, and where to turn instead.
+_NOT_HERE = {
+    **dict.fromkeys(
+        ("TransitionSystem", "moves", "move_names", "transition_states", "get_batch_loss"),
+        "it has no transition system: `labels` are its labels, `model.predict` gives its scores",
+    ),
+    **dict.fromkeys(
+        ("beam_parse", "update_beam", "scored_ents", "scored_parses"),
+        "it has no beam: it finds the best structure exactly, and `model.predict` gives the scores",
+    ),
+    "greedy_parse": "its search is exact: call `predict`",
+    **dict.fromkeys(
+        ("add_multitask_objective", "init_multitask_objectives"),
+        "share a tok2vec with other components to learn several tasks",
+    ),
+}
 
 
 @dataclass
@@ -50,6 +83,9 @@ class StructuredPipe(TrainablePipe):
 
     # What a teacher's component must be, to give the scores that this one can match.
     factory: str
+    # What the model must be made of, and the architecture that is.
+    model_refs: Tuple[str, ...]
+    architecture: str
 
     def __init__(
         self,
@@ -69,6 +105,20 @@ class StructuredPipe(TrainablePipe):
         self.cfg: Dict[str, Any] = {"labels": []}
         self._weight = DistillationWeight(distillation_weight, name)
         self._teacher = TeacherHandle()
+        # `nlp.resume_training` puts a copy of the model here, for `rehearse`.
+        self._rehearsal_model: Optional[Model[List[Doc], Any]] = None
+        if not all(model.has_ref(ref) for ref in self.model_refs):
+            raise ValueError(
+                f'The model of component "{name}" is "{model.name}", which does not give the '
+                f'scores that "{self.factory}" needs: set @architectures = "{self.architecture}" '
+                f"in [components.{name}.model]."
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        # Called where there is no such attribute.
+        text = f"{type(self).__name__!r} object has no attribute {name!r}"
+        hint = _NOT_HERE.get(name)
+        raise AttributeError(f"{text}: {hint}." if hint else text)
 
     # To be given by each component
 
@@ -104,6 +154,10 @@ class StructuredPipe(TrainablePipe):
         """Fit the model's output to the labels."""
         raise NotImplementedError
 
+    def _n_labels_of(self, model: Model[List[Doc], Any]) -> int:
+        """How many labels a model was made for: the component's first ones."""
+        raise NotImplementedError
+
     # Labels
 
     @property
@@ -119,6 +173,20 @@ class StructuredPipe(TrainablePipe):
     @property
     def is_resizable(self) -> bool:
         return True
+
+    @property
+    def tok2vec(self) -> Model[List[Doc], Any]:
+        """RETURNS (Model): The model's token vectors, or the listener to them."""
+        return self.model.get_ref("tok2vec")
+
+    def set_output(self, nO: int) -> None:
+        """Not possible: the labels settle the model's output.
+
+        RAISES (NotImplementedError): Always.
+        """
+        raise NotImplementedError(
+            f'The output of component "{self.name}" goes with its labels: call `add_label`.'
+        )
 
     def add_label(self, label: str) -> int:
         """Add a label. An initialized model grows, and keeps what it has learned.
@@ -140,16 +208,16 @@ class StructuredPipe(TrainablePipe):
     def initialize(
         self,
         get_examples: Callable[[], Iterable[Example]],
-        *,
         nlp: Optional[Language] = None,
-        labels: Optional[Iterable[str]] = None,
+        labels: Optional[Union[Iterable[str], Mapping[str, Mapping[str, int]]]] = None,
     ) -> None:
         """Take the labels from the data, or as given, and initialize the model.
 
         get_examples (Callable[[], Iterable[Example]]): Gives the training examples.
         nlp (Optional[Language]): The pipeline.
-        labels (Optional[Iterable[str]]): The labels, as `spacy init labels` writes them. If None,
-            those of the examples, sorted, and where these have none, the teacher's.
+        labels (Optional[Union[Iterable[str], Mapping]]): The labels, as `spacy init labels` writes
+            them, for this component or for spaCy's own. If None, those of the examples, sorted,
+            and where these have none, the teacher's.
         RAISES (ValueError): If there is nothing to learn from, or nothing to learn.
         """
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
@@ -159,7 +227,12 @@ class StructuredPipe(TrainablePipe):
                 '"spacy-skd.attach_teacher.v1" as [initialize.before_init], or set distillation '
                 "= null."
             )
-        found: Iterable[str] = labels if labels is not None else self._labels_of(get_examples())
+        if labels is None:
+            found: Iterable[str] = self._labels_of(get_examples())
+        elif isinstance(labels, Mapping):
+            found = labels_of_actions(labels)
+        else:
+            found = labels
         for label in found:
             self.add_label(label)
         if self._teacher.head is not None:
@@ -167,6 +240,12 @@ class StructuredPipe(TrainablePipe):
         self._resize_model()
         sample = [eg.predicted for eg in islice(get_examples(), 10) if len(eg.predicted)]
         self.model.initialize(X=sample or [Doc(self.vocab, words=["x"])])
+
+    def _meet(self, examples: List[Example]) -> None:
+        """Prepare for a batch; nothing here.
+
+        examples (List[Example]): The batch.
+        """
 
     def _labels_of(self, examples: Iterable[Example]) -> List[str]:
         labels: Set[str] = set()
@@ -208,10 +287,41 @@ class StructuredPipe(TrainablePipe):
         """
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
+        self._meet(examples)
         docs = [eg.predicted for eg in examples]
         return self._learn(
             docs, lambda scores: self.batch_loss(examples, scores), drop, sgd, losses
         )
+
+    def rehearse(
+        self,
+        examples: Iterable[Example],
+        *,
+        sgd: Optional[Optimizer] = None,
+        losses: Optional[Dict[str, float]] = None,
+        **config: Any,
+    ) -> Dict[str, float]:
+        """Stay close to what the component was when `nlp.resume_training` was called: its model of
+        then is the teacher. Labels that have come since are left alone.
+
+        examples (Iterable[Example]): The batch; its references are not read.
+        sgd (Optional[Optimizer]): The optimizer; without, gradients add up until `finish_update`.
+        losses (Optional[Dict[str, float]]): Updated as by `update`; the gold loss is 0.
+        RETURNS (Dict[str, float]): The updated losses.
+        """
+        losses = {} if losses is None else losses
+        if self._rehearsal_model is None:
+            return losses
+        examples = list(examples)
+        validate_examples(examples, f"{type(self).__name__}.rehearse")
+        docs = [eg.predicted for eg in examples]
+        earlier = copy.copy(self)
+        earlier.model = self._rehearsal_model
+        earlier.cfg = {**self.cfg, "labels": self.cfg["labels"][: self._n_labels_of(earlier.model)]}
+        self._learn(docs, self._loss_against(earlier, docs), 0.0, None, losses)
+        if sgd is not None:
+            self.model.finish_update(sgd)
+        return losses
 
     def get_loss(self, examples: Iterable[Example], scores: Any) -> Tuple[float, Any]:
         """The loss of a batch and its gradient.
@@ -268,6 +378,62 @@ class StructuredPipe(TrainablePipe):
                 "(training.optimizer.grad_clip)."
             )
         return loss
+
+    # Serialization
+
+    def from_bytes(
+        self, bytes_data: bytes, *, exclude: Iterable[str] = SimpleFrozenList()
+    ) -> "StructuredPipe":
+        """Load the component from bytes.
+
+        bytes_data (bytes): What `to_bytes` gave.
+        exclude (Iterable[str]): Names of what is not loaded: "cfg", "vocab", "model".
+        RETURNS (StructuredPipe): The component.
+        RAISES (ValueError): If it can't be loaded; it is then as it was.
+        """
+        return self._load(TrainablePipe.from_bytes, bytes_data, exclude)
+
+    def from_disk(
+        self, path: Union[str, Path], *, exclude: Iterable[str] = SimpleFrozenList()
+    ) -> "StructuredPipe":
+        """Load the component from disk.
+
+        path (Union[str, Path]): The folder that `to_disk` made.
+        exclude (Iterable[str]): Names of what is not loaded: "cfg", "vocab", "model".
+        RETURNS (StructuredPipe): The component.
+        RAISES (ValueError): If it can't be loaded; it is then as it was.
+        """
+        return self._load(TrainablePipe.from_disk, path, exclude)
+
+    def _load(
+        self, load: Callable[..., Any], source: Any, exclude: Iterable[str]
+    ) -> "StructuredPipe":
+        """Load from bytes or disk: into a copy first, so that nothing is half changed."""
+
+        def load_cfg_and_model(pipe: StructuredPipe) -> None:
+            load(pipe, source, exclude=[*exclude, "vocab", "model"])
+            labels = pipe.cfg.get("labels")
+            if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels):
+                raise ValueError(f"its labels are {labels!r}")
+            pipe._resize_model()
+            load(pipe, source, exclude=[*exclude, "vocab", "cfg"])
+            if "model" not in exclude and pipe._n_labels_of(pipe.model) != len(labels):
+                raise ValueError(f"its model is not made for the labels {labels}")
+
+        trial = copy.copy(self)
+        trial.model, trial.cfg = copy.deepcopy(self.model), copy.deepcopy(self.cfg)
+        try:
+            load_cfg_and_model(trial)
+            load(self, source, exclude=[*exclude, "cfg", "model"])
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(
+                f'Component "{self.name}" ("{self.factory}") can\'t be loaded: what was given is '
+                f"damaged, or of another component or architecture ({error})."
+            ) from error
+        load_cfg_and_model(self)
+        return self
 
     # Distillation
 
@@ -329,22 +495,30 @@ class StructuredPipe(TrainablePipe):
                     f'the same tokens, unlike those of "{eg.predicted[:10].text}": make each '
                     "example from two docs of the same words."
                 )
-        n_heads = self._loss_function.label_heads
+        loss = self._loss_against(teacher_pipe, [eg.reference for eg in examples])
+        return self._learn([eg.predicted for eg in examples], loss, drop, sgd, losses)
 
-        def batch_loss(scores: Any) -> Loss:
-            read = teacher_pipe.teacher_scores([eg.reference for eg in examples], n_heads)
-            known = self.in_student_labels(read, teacher_pipe)
-            return Loss(0.0, *self.get_teacher_student_loss(known, scores))
+    def _loss_against(self, teacher: "StructuredPipe", docs: List[Doc]) -> Callable[[Any], Loss]:
+        """The loss of a student's scores: against those that a teacher's component gives docs."""
 
-        return self._learn([eg.predicted for eg in examples], batch_loss, drop, sgd, losses)
+        def loss(scores: Any) -> Loss:
+            read = teacher.teacher_scores(docs, self._loss_function.label_heads)
+            known = self.in_student_labels(read, teacher)
+            return Loss(0.0, *self.get_teacher_student_loss(known, scores, teacher.labels))
+
+        return loss
 
     def get_teacher_student_loss(
-        self, teacher_scores: Scores, student_scores: Any
+        self,
+        teacher_scores: Scores,
+        student_scores: Any,
+        teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, Scores]:
         """The distillation loss of a batch and its gradient, as in spaCy v4.
 
         teacher_scores (Scores): From `teacher_scores`, in the order of this component's labels.
         student_scores (Any): What the model gave.
+        teacher_labels (Optional[Sequence[str]]): The labels that the teacher knows; None for all.
         RETURNS (Tuple[float, Scores]): The loss, summed over tokens, and its gradient with
             respect to the student's scores.
         """
@@ -389,3 +563,14 @@ class StructuredPipe(TrainablePipe):
                 f"{self.name}.labels].",
                 stacklevel=2,
             )
+
+
+def labels_of_actions(actions: Mapping[str, Mapping[str, int]]) -> List[str]:
+    """The labels in the label data of spaCy's own `ner` or `parser`.
+
+    actions (Mapping[str, Mapping[str, int]]): For each transition the labels it comes with.
+    RETURNS (List[str]): The labels, sorted. Of one that tells how a crossing arc was made
+        projective ("dobj||nsubj"), what the arc's own was.
+    """
+    labels = {label.split("||")[0] for counts in actions.values() for label in counts}
+    return sorted(labels - {""})

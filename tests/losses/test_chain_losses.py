@@ -1,5 +1,6 @@
 """Chain losses against their definitions on the full (n_tokens, n_tags, n_tags) tensor."""
 
+import math
 from dataclasses import replace
 from itertools import product
 from typing import Any, Callable, List, Tuple
@@ -459,6 +460,69 @@ def test_nll_is_that_of_every_sequence(scheme: TagScheme, kind: str) -> None:
     expected, expected_gradient = enumerate_nll(scores, scheme.valid, allowed, weights)
     assert_allclose(loss, expected, rtol=1e-6, atol=1e-12)
     assert_same(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+
+
+@every_scheme
+def test_what_is_wrong_is_left_out_of_what_agrees(scheme: TagScheme) -> None:
+    """One wrong set: the likelihood of every sequence that agrees and is not in it."""
+    lengths = [3, 2, 1]
+    scores = make_scores(lengths, len(scheme), 1)
+    weights = make_weights(len(lengths))
+    allowed = numpy.ones((6, len(scheme)), dtype=bool)
+    allowed[3] = False
+    allowed[3, [0, scheme.entity_tags("X", 2)[0]]] = True
+    everything = numpy.ones_like(allowed)
+    wrong = gold_of(scheme, lengths, 5)
+    sets = [(0, wrong[:3]), (1, wrong[3:5])]
+    loss, gradient = chain_nll(scores, scheme.valid, allowed, weights, sets)
+
+    # P(agrees) - P(agrees and wrong), from the plain loss of each.
+    def of(tags: numpy.ndarray, doc: int) -> float:
+        one = numpy.eye(3, dtype="f")[doc]
+        return math.exp(-enumerate_nll(scores, scheme.valid, tags, one)[0])
+
+    ends = numpy.cumsum(lengths)
+    expected = 0.0
+    for d, weight in enumerate(weights.tolist()):
+        tokens = slice(ends[d] - lengths[d], ends[d])
+        both = everything.copy()
+        both[tokens] = allowed[tokens] & wrong[tokens]
+        p = of(allowed, d) - (of(both, d) if d < 2 else 0.0)
+        expected -= weight * math.log(p)
+    assert_allclose(loss, expected, rtol=1e-5)
+
+    for name in NAMES:
+        array, slope = getattr(scores, name), getattr(gradient, name)
+        for at in numpy.ndindex(array.shape):
+            losses = []
+            for step in (1e-2, -1e-2):
+                moved = array.copy()
+                moved[at] += step
+                there = replace(scores, **{name: moved})
+                losses.append(chain_nll(there, scheme.valid, allowed, weights, sets)[0])
+            assert_allclose((losses[0] - losses[1]) / 2e-2, slope[at], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [10.0, 1e4])
+def test_what_is_wrong_can_be_unlearned_however_certain(scale: float) -> None:
+    scheme = SCHEMES[1]
+    wrong = numpy.zeros((2, len(scheme)), dtype=bool)
+    wrong[[0, 1], scheme.entity_tags("X", 2)] = True
+    scores = replace(make_scores([2], len(scheme), 1), emissions=(wrong * scale).astype("f"))
+    everything, one = numpy.ones_like(wrong), numpy.ones(1, "f")
+    loss, gradient = chain_nll(scores, scheme.valid, everything, one, [(0, wrong)])
+    assert loss == pytest.approx(2 * scale, rel=0.5)
+    assert (gradient.emissions[wrong] > 0.9).all()
+    assert all(numpy.isfinite(getattr(gradient, name)).all() for name in NAMES)
+
+    # What can't be there anyway adds nothing.
+    nothing = wrong.copy()
+    nothing[0] = False
+    loss, gradient = chain_nll(scores, scheme.valid, everything, one, [(0, nothing)])
+    assert loss == 0 and all((getattr(gradient, name) == 0).all() for name in NAMES)
+    with pytest.raises(ValueError, match=r"Doc 0 of the batch has no tag sequence .* as wrong"):
+        chain_nll(scores, scheme.valid, wrong, one, [(0, wrong)])
+    chain_nll(scores, scheme.valid, everything, one * 0, [(0, everything)])
 
 
 def test_nll_of_docs_without_weight() -> None:

@@ -152,13 +152,20 @@ def _check_alignment(
     assert ner.update([Example(doc, reference)])["ner"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_entity_label_that_training_never_saw_counts_as_missing(random_ner: Any) -> None:
+def test_an_entity_label_that_training_never_saw(random_ner: Any) -> None:
+    """It is learned as it comes, as by spaCy's; the loss alone takes it as missing."""
     doc = Doc(random_ner.vocab, words=list("abcd"))
-    losses = [
-        random_ner.update([Example.from_dict(doc.copy(), {"entities": tags})])["ner"]
+    examples = [
+        Example.from_dict(doc.copy(), {"entities": tags})
         for tags in (["U-X", "B-NEW", "L-NEW", "O"], ["U-X", "-", "-", "O"])
     ]
+    scores = random_ner.model.predict([doc])
+    losses = [random_ner.get_loss([eg], scores)[0] for eg in examples]
     assert losses[0] == losses[1] > 0
+    before = random_ner.labels
+    random_ner.update(examples)
+    assert random_ner.labels == (*before, "NEW")
+    assert random_ner.model.predict([doc]).emissions.shape[1] == len(random_ner.scheme)
 
 
 def test_entities_may_cross_sentences(random_ner: Any) -> None:
