@@ -8,13 +8,18 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Dict, List, Optional, Tuple
 
-import srsly
 import typer
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
 from wasabi import msg
 
-N_TOKENS = {"train": 9000, "dev": 2000, "test": 2000, "raw": 5000}
+N_TOKENS = {"train": 9000, "dev": 2000, "test": 2000, "raw": 25000}
+FILES = {
+    "train": "train/annotated.spacy",
+    "dev": "dev.spacy",
+    "test": "test.spacy",
+    "raw": "train/raw.spacy",
+}
 STYLES = {"plain": 5, "lower": 3, "typos": 2}  # of documents, with weights
 P_SAME_NAME = 0.25  # how often a name that the document has used comes again
 P_HEADLINE = 0.4
@@ -259,6 +264,12 @@ def make_doc(sentences: List[List[Word]]) -> Doc:
     )
 
 
+def make_raw(doc: Doc) -> Doc:
+    """RETURNS (Doc): The same tokens, without annotation."""
+    spaces = [bool(token.whitespace_) for token in doc]
+    return Doc(Vocab(), words=[token.text for token in doc], spaces=spaces)
+
+
 def generate(grammar: Grammar, split: str, seed: int, n_tokens: Optional[int] = None) -> List[Doc]:
     """Generate a split, whatever the other splits are.
 
@@ -276,7 +287,10 @@ def generate(grammar: Grammar, split: str, seed: int, n_tokens: Optional[int] = 
 
 
 def write(grammar: Grammar, output_dir: Path, seed: int) -> List[Tuple[str, ...]]:
-    """Write `train.spacy`, `dev.spacy`, `test.spacy` and `raw.jsonl`: all of them or none.
+    """Write a file for each split: all of them or none.
+
+    The annotated part of the training text and the raw one share a folder: a reader that is given
+    the folder reads both.
 
     RETURNS (List[Tuple[str, ...]]): Split, documents, sentences, tokens, entities.
     """
@@ -286,15 +300,16 @@ def write(grammar: Grammar, output_dir: Path, seed: int) -> List[Tuple[str, ...]
         temporary = Path(folder)
         for split in N_TOKENS:
             docs = generate(grammar, split, seed)
-            if split == "raw":
-                srsly.write_jsonl(temporary / "raw.jsonl", [{"text": doc.text} for doc in docs])
-            else:
-                DocBin(docs=docs).to_disk(temporary / f"{split}.spacy")
+            path = temporary / FILES[split]
+            path.parent.mkdir(exist_ok=True)
+            tokens = [make_raw(doc) for doc in docs] if split == "raw" else docs
+            DocBin(docs=tokens).to_disk(path)
             n_sents = sum(len(list(doc.sents)) for doc in docs)
             counts = (len(docs), n_sents, sum(map(len, docs)), sum(len(doc.ents) for doc in docs))
             table.append((split, *(f"{n:,}" for n in counts)))
-        for path in sorted(temporary.iterdir()):
-            os.replace(path, output_dir / path.name)
+        for name in FILES.values():
+            (output_dir / name).parent.mkdir(exist_ok=True)
+            os.replace(temporary / name, output_dir / name)
     return table
 
 
@@ -303,14 +318,14 @@ def main(
     output_dir: Annotated[Path, typer.Argument(help="Folder to write to")],
     seed: Annotated[int, typer.Option(help="Equal seeds give equal files")] = 0,
 ) -> None:
-    """Make train.spacy, dev.spacy, test.spacy and raw.jsonl from a grammar and its lexicons."""
+    """Make annotated training, dev and test sets and raw text from a grammar and its lexicons."""
     try:
         table = write(read_grammar(grammar_dir), output_dir, seed)
     except (OSError, ValueError) as err:
         msg.fail(str(err), exits=1)
     header = ("Split", "Documents", "Sentences", "Tokens", "Entities")
     msg.table(table, header=header, aligns=("l", "r", "r", "r", "r"), divider=True)
-    msg.good(f"Wrote train.spacy, dev.spacy, test.spacy and raw.jsonl to {output_dir}")
+    msg.good(f"Wrote {', '.join(FILES.values())} to {output_dir}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@ import re
 
 import pytest
 import spacy
-import srsly
 from spacy.pipeline._parser_internals.nonproj import contains_cycle
 from spacy.tokens import DocBin
 
@@ -34,19 +33,22 @@ def test_equal_seeds_give_equal_files(demo, project_dir, tmp_path):
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         demo.write(grammar, tmp_path / folder, seed)
     a, b, c = (
-        {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in "abc"
+        {
+            str(path.relative_to(tmp_path / folder)): path.read_bytes()
+            for path in (tmp_path / folder).rglob("*.spacy")
+        }
+        for folder in "abc"
     )
-    assert set(a) == {"train.spacy", "dev.spacy", "test.spacy", "raw.jsonl"}
+    assert set(a) == {"train/annotated.spacy", "train/raw.spacy", "dev.spacy", "test.spacy"}
     assert a == b
     assert all(a[name] != c[name] for name in a)
-    for split in ("train", "dev", "test"):
-        docs = list(
-            DocBin().from_disk(tmp_path / "a" / f"{split}.spacy").get_docs(spacy.blank("en").vocab)
-        )
+    vocab = spacy.blank("en").vocab
+    for split in SPLITS:
+        docs = list(DocBin().from_disk(tmp_path / "a" / demo.FILES[split]).get_docs(vocab))
         n_tokens = sum(len(doc) for doc in docs)
         assert demo.N_TOKENS[split] <= n_tokens < demo.N_TOKENS[split] + max(map(len, docs))
-    raw = list(srsly.read_jsonl(tmp_path / "a" / "raw.jsonl"))
-    assert all(list(line) == ["text"] for line in raw)
+        for layer in ("ENT_IOB", "DEP", "SENT_START", "POS"):
+            assert all(doc.has_annotation(layer) == (split != "raw") for doc in docs)
 
 
 def test_trees(docs):
