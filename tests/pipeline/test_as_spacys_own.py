@@ -5,6 +5,7 @@ from typing import Any, Callable, List
 import numpy
 import pytest
 import spacy
+from spacy.lang.en import English
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
@@ -81,6 +82,25 @@ def test_the_model_of_spacys_own_is_refused(factory: str, name: str) -> None:
     }
     with pytest.raises(ValueError, match=rf'model of component "{name}" .*set @architectures = "'):
         _blank(factory, name, model=model)
+
+
+@pytest.mark.parametrize(("factory", "name"), OURS)
+def test_another_factory_in_a_complete_config(factory: str, name: str) -> None:
+    config = _blank(name, name).config.copy()
+    component = config["components"][name]
+    component["factory"] = factory
+    transitions = set(component) - {"factory", "model", "scorer", "incorrect_spans_key"}
+    with pytest.raises(ValueError) as refused:
+        English.from_config(config)
+    assert all(f"unexpected argument: '{key}'" in str(refused.value) for key in transitions)
+    for key in {*transitions, "model"}:
+        del component[key]
+    nlp = English.from_config(config)
+    assert nlp.get_pipe_meta(name).factory == factory
+    assert nlp.get_pipe_meta(name).default_score_weights == {
+        key: weight
+        for key, weight in _blank(name, name).get_pipe_meta(name).default_score_weights.items()
+    }
 
 
 @pytest.mark.parametrize("factory", NERS)
