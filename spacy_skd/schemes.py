@@ -101,15 +101,12 @@ class TagScheme:
             opens, closes = _OPENS[self.name], _CLOSES[self.name]
             continues = _CONTINUES[self.name]
             prefix = [tag[0] for tag in self.tags]
-            label = [tag[2:] for tag in self.tags]
-            n_tags = len(self.tags)
             start = numpy.array([p == "O" or p in opens for p in prefix])
             end = numpy.array([p == "O" or p in closes for p in prefix])
             transitions = end[:, None] & start[None, :]
-            for i in range(n_tags):
-                for j in range(n_tags):
-                    if label[i] and label[i] == label[j] and prefix[j] in continues[prefix[i]]:
-                        transitions[i, j] = True
+            for i, tag in enumerate(self.tags):
+                for p in continues.get(tag[0], ""):
+                    transitions[i, self.index[p + tag[1:]]] = True
             self._valid = ValidTags(transitions=transitions, start=start, end=end)
         return self._valid
 

@@ -1,6 +1,7 @@
 """The best tag sequence of a linear chain, for all docs of a batch at once."""
 
-from typing import Any, Optional
+from dataclasses import replace
+from typing import Any, List, Optional
 
 import numpy
 from thinc.api import get_array_module, to_numpy
@@ -10,6 +11,9 @@ from ..scores import ChainScores
 
 # After so many positions the running scores are brought back to a maximum of 0.
 _RESCALE_EVERY = 16
+
+# How many scores of bigrams there are at once: with hundreds of labels, of few docs.
+_BIGRAMS_AT_ONCE = 32_000_000
 
 
 def viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any] = None) -> numpy.ndarray:
@@ -25,6 +29,21 @@ def viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any] = None
         of allowed tags: of a doc that has none, the tags mean nothing.
     RETURNS (ndarray): int, (n_tokens,); the tags on the host, flat like the emissions.
     """
+    n_docs = max(1, _BIGRAMS_AT_ONCE // scores.emissions.shape[1] ** 2)
+    tags: List[numpy.ndarray] = []
+    begin = 0
+    for first in range(0, len(scores.lengths), n_docs):
+        lengths = scores.lengths[first : first + n_docs]
+        tokens = slice(begin, begin + sum(lengths))
+        given: Any = scores.emissions
+        part = replace(scores, emissions=given[tokens], lengths=lengths)
+        tags.append(_viterbi(part, valid, None if allowed is None else allowed[tokens]))
+        begin = tokens.stop
+    return numpy.concatenate(tags) if tags else numpy.zeros((0,), dtype="int64")
+
+
+def _viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any]) -> numpy.ndarray:
+    """`viterbi`, all docs at once."""
     xp = get_array_module(scores.emissions)
     lengths = numpy.asarray(scores.lengths, dtype="int64")
     n_tokens, n_tags = scores.emissions.shape

@@ -2,10 +2,11 @@
 
 A chain's log potentials are one (n_tags, n_tags) matrix a token, and its partition function is
 their product. Docs run to thousands of tokens, so the product is taken pairwise, all docs of a
-batch together: log2(longest) levels of batched matrix products instead of one step a token.
+batch together: log2(longest) levels of batched matrix products instead of one step a token. With
+many tags that costs more than the steps do: then it is a vector times one matrix after the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import List, Optional, Tuple
 
 import numpy
@@ -23,6 +24,9 @@ IMPOSSIBLE = -1e30
 _SPAN = 50.0
 _BLOCK = 8
 _SMALLEST = 1e-90
+
+# A step over all docs costs about as much as so many multiplications in a product of matrices.
+_STEP = 1.5e5
 
 
 @dataclass
@@ -100,6 +104,22 @@ def log_partition(phi: ChainPotentials) -> Tensor:
     return _log_partition(phi, None)
 
 
+def tag_marginals(phi: ChainPotentials) -> Tensor:
+    """Posterior probabilities of tags alone, which cost less than those of bigrams.
+
+    Differentiable where the potentials are.
+
+    phi (ChainPotentials): The potentials.
+    RETURNS (Tensor): float64, P(y_t = j), (n_tokens, n_tags).
+    """
+    create_graph = phi.unary.requires_grad and torch.is_grad_enabled()
+    with torch.enable_grad():
+        added = torch.zeros_like(phi.unary, requires_grad=True)
+        total = log_partition(replace(phi, unary=phi.unary + added)).sum()
+        (tags,) = torch.autograd.grad(total, added, create_graph=create_graph)
+    return tags
+
+
 def marginals(phi: ChainPotentials) -> Tuple[Tensor, Tensor]:
     """Posterior probabilities of tags and of tag bigrams: the log partition's gradient.
 
@@ -136,23 +156,31 @@ def _log_partition(phi: ChainPotentials, added: Optional[Tensor]) -> Tensor:
     if not filled:
         return log_z
     counts = numpy.array([phi.lengths[d] for d in filled])
-    sums = _scaled_sum(phi, counts, added)
+    n_tags = phi.unary.shape[1]
+    is_wide = counts.sum() * float(n_tags) ** 3 > counts.max() * _STEP
+    scaled_sum = _stepwise_sum if is_wide else _pairwise_sum
+    sums = scaled_sum(phi, counts, added)
     if sums is None:
         sums = _log_space_sum(phi, counts, added)
     return log_z.index_copy(0, torch.tensor(filled, device=phi.unary.device), sums)
 
 
-def _scaled_sum(
-    phi: ChainPotentials, counts: numpy.ndarray, added: Optional[Tensor]
-) -> Optional[Tensor]:
-    """Multiply each doc's matrices pairwise; None if that might underflow.
+@dataclass
+class _Scaled:
+    """Potentials as probabilities, each matrix and row divided by its largest value.
 
-    phi (ChainPotentials): The potentials.
-    counts (ndarray): int, (n_docs,); tokens in each doc that has any.
-    added (Optional[Tensor]): As in `_log_partition`.
-    RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
+    before (Tensor): (2, n_tags, n_tags), and its log scale, (2,).
+    unary (Tensor): (n_tokens, n_tags), and its log scale, (n_tokens,).
     """
-    device = phi.unary.device
+
+    before: Tensor
+    before_scale: Tensor
+    unary: Tensor
+    unary_scale: Tensor
+
+
+def _scale(phi: ChainPotentials) -> Optional[_Scaled]:
+    """RETURNS (Optional[_Scaled]): The potentials' exponentials, None if they might underflow."""
     # The scales cancel, so no gradient needs to pass through them.
     before_scale = phi.before.detach().amax((1, 2))
     unary_scale = phi.unary.detach().amax(1)
@@ -163,6 +191,29 @@ def _scaled_sum(
     ]
     if sum(lowest) < -_SPAN:
         return None
+    return _Scaled(before.exp(), before_scale, unary.exp(), unary_scale)
+
+
+def _log_of_scaled(total: Tensor, scale: Tensor) -> Tensor:
+    """RETURNS (Tensor): The log of sums and their log scales, -inf where nothing is possible."""
+    log_z = total.clamp(min=_SMALLEST).log() + scale
+    return log_z.masked_fill((total == 0) | (scale < IMPOSSIBLE / 2), -torch.inf)
+
+
+def _pairwise_sum(
+    phi: ChainPotentials, counts: numpy.ndarray, added: Optional[Tensor]
+) -> Optional[Tensor]:
+    """Multiply each doc's matrices pairwise; None if that might underflow.
+
+    phi (ChainPotentials): The potentials.
+    counts (ndarray): int, (n_docs,); tokens in each doc that has any.
+    added (Optional[Tensor]): As in `_log_partition`.
+    RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
+    """
+    scaled = _scale(phi)
+    if scaled is None:
+        return None
+    device = phi.unary.device
     # Fill each doc up to whole blocks with identity matrices.
     n_blocks = -(-counts // _BLOCK)
     index, is_real = _fill_up(counts, n_blocks * _BLOCK)
@@ -170,13 +221,14 @@ def _scaled_sum(
     kind[numpy.cumsum(n_blocks * _BLOCK) - n_blocks * _BLOCK] = 1
     kinds = torch.from_numpy(kind).to(device)
     tokens = torch.from_numpy(index).to(device)
-    identity = torch.eye(before.shape[1], dtype=before.dtype, device=device)[None]
-    product = torch.cat([before.exp(), identity]).index_select(0, kinds)
-    product = product * _with_row(unary).exp().index_select(0, tokens)[:, None, :]
+    identity = torch.eye(phi.before.shape[1], dtype=phi.before.dtype, device=device)[None]
+    product = torch.cat([scaled.before, identity]).index_select(0, kinds)
+    ones = torch.ones_like(scaled.unary[:1])
+    product = product * torch.cat([scaled.unary, ones]).index_select(0, tokens)[:, None, :]
     if added is not None:
         product = product * (1 + _with_row(added).index_select(0, tokens))
-    scale = _with_row(unary_scale).index_select(0, tokens)
-    scale = scale + _with_row(before_scale).index_select(0, kinds)
+    scale = _with_row(scaled.unary_scale).index_select(0, tokens)
+    scale = scale + _with_row(scaled.before_scale).index_select(0, kinds)
     for _ in range(_BLOCK.bit_length() - 1):
         product, scale = _multiply_pairs(product, scale)
     counts = n_blocks
@@ -196,9 +248,70 @@ def _scaled_sum(
         product, scale = _multiply_pairs(product, _with_row(scale).index_select(0, places))
         counts = pairs
     # All rows are the same, as they are at each doc's first token.
-    total = product[:, 0].sum(1)
-    log_z = total.clamp(min=_SMALLEST).log() + scale
-    return log_z.masked_fill((total == 0) | (scale < IMPOSSIBLE / 2), -torch.inf)
+    return _log_of_scaled(product[:, 0].sum(1), scale)
+
+
+def _stepwise_sum(
+    phi: ChainPotentials, counts: numpy.ndarray, added: Optional[Tensor]
+) -> Optional[Tensor]:
+    """Multiply a row of ones by each doc's matrices in turn; None if that might underflow.
+
+    phi (ChainPotentials): The potentials.
+    counts (ndarray): int, (n_docs,); tokens in each doc that has any.
+    added (Optional[Tensor]): As in `_log_partition`.
+    RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
+    """
+    scaled = _scale(phi)
+    if scaled is None:
+        return None
+    order, by_position, reach = _by_position(counts, phi.unary.device)
+    factors = scaled.unary.index_select(0, by_position).split(reach)
+    scales = scaled.unary_scale.index_select(0, by_position).split(reach)
+    changes = None if added is None else added.index_select(0, by_position).split(reach)
+    transitions, start = scaled.before
+    forward, scale = factors[0] * start[0], scales[0] + scaled.before_scale[1]
+    if changes is not None:
+        # The gradient of each row of the first matrix is the same: it counts once.
+        forward = forward * (1 + changes[0][:, 0])
+    done: List[Tuple[Tensor, Tensor]] = []
+    smallest: List[Tensor] = []
+    for t in range(1, len(reach)):
+        # Docs that ended before this position are the last ones in the order.
+        done.append((forward[reach[t] :], scale[reach[t] :]))
+        forward, scale = forward[: reach[t]], scale[: reach[t]] + scales[t]
+        scale = scale + scaled.before_scale[0]
+        if changes is None:
+            forward = forward @ transitions
+        else:
+            forward = torch.bmm(forward[:, None], transitions * (1 + changes[t]))[:, 0]
+        forward = forward * factors[t]
+        largest = forward.detach().amax(1)
+        largest = torch.where(largest > 0, largest, torch.ones_like(largest))
+        forward, scale = forward / largest[:, None], scale + largest.log()
+        smallest.append(((forward > 0) & (forward < _SMALLEST)).any())
+    if smallest and bool(torch.stack(smallest).any()):
+        return None
+    done.append((forward, scale))
+    total = torch.cat([sums for sums, _ in done[::-1]]).sum(1)
+    log_z = _log_of_scaled(total, torch.cat([scales for _, scales in done[::-1]]))
+    return log_z.index_select(0, order)
+
+
+def _by_position(counts: numpy.ndarray, device: torch.device) -> Tuple[Tensor, Tensor, List[int]]:
+    """Lay out docs position by position, at each the longest doc first.
+
+    counts (ndarray): int, (n_docs,); tokens in each doc, at least 1.
+    device (torch.device): Where to put the indices.
+    RETURNS (Tuple[Tensor, Tensor, List[int]]): Each doc's place in that order, (n_docs,); the
+        token at each place, (n_tokens,); how many docs reach each position: they are the first
+        ones of those that reach the one before.
+    """
+    order = numpy.argsort(-counts, kind="stable")
+    begins = (numpy.cumsum(counts) - counts)[order]
+    reach = [int((counts > position).sum()) for position in range(counts.max())]
+    tokens = numpy.concatenate([begins[:r] + p for p, r in enumerate(reach)])
+    places = numpy.argsort(order)
+    return torch.from_numpy(places).to(device), torch.from_numpy(tokens).to(device), reach
 
 
 def _fill_up(counts: numpy.ndarray, filled: numpy.ndarray) -> Tuple[numpy.ndarray, numpy.ndarray]:
@@ -241,12 +354,8 @@ def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray, added: Optional[
     potential = phi.before.index_select(0, first.long()) + phi.unary[:, None, :]
     if added is not None:
         potential = potential + added
-    order = numpy.argsort(-counts, kind="stable")
-    begins = (numpy.cumsum(counts) - counts)[order]
-    # How many docs reach each position; they are the first ones in the order.
-    reach = [int((counts > position).sum()) for position in range(counts.max())]
-    by_position = numpy.concatenate([begins[:r] + p for p, r in enumerate(reach)])
-    steps = potential.index_select(0, torch.from_numpy(by_position).to(device)).split(reach)
+    order, by_position, reach = _by_position(counts, device)
+    steps = potential.index_select(0, by_position).split(reach)
     forward = steps[0][:, 0]
     done: List[Tensor] = []
     for step in steps[1:]:
@@ -256,4 +365,4 @@ def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray, added: Optional[
     done.append(forward)
     log_z = torch.cat(done[::-1]).logsumexp(1)
     log_z = log_z.masked_fill(log_z < IMPOSSIBLE / 2, -torch.inf)
-    return log_z.index_select(0, torch.from_numpy(numpy.argsort(order)).to(device))
+    return log_z.index_select(0, order)

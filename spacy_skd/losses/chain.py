@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from thinc.types import Floats1d
 from torch import Tensor
 
-from ..distributions.chain import IMPOSSIBLE, doc_ends, log_partition, marginals, potentials
+from ..distributions.chain import IMPOSSIBLE, doc_ends, log_partition, potentials, tag_marginals
 from ..schemes import ValidTags
 from ..scores import ChainScores
 from .autograd import ChainTensors, chain_tensors, differentiate, floats, mask
@@ -238,7 +238,7 @@ def kl_of_marginals(
             scores.start / temperature,
             scores.end / temperature,
         )
-        of_tags, _ = marginals(potentials(*chain, lengths, valid))
+        of_tags = tag_marginals(potentials(*chain, lengths, valid))
         # What can't occur, and what underflows, has a finite logarithm and no gradient.
         return of_tags.clamp(min=_SMALLEST).log()
 

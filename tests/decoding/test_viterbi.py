@@ -1,6 +1,7 @@
 """Viterbi against enumeration of every tag sequence, and on what real batches are like."""
 
 import itertools
+import sys
 from functools import cache
 
 import numpy
@@ -114,6 +115,21 @@ def test_batch_is_its_docs_and_input_stays():
         )
         assert_array_equal(tags[here], viterbi(alone, scheme.valid, allowed[here]))
         begin += length
+
+
+def test_many_labels_take_few_docs_at_once(monkeypatch):
+    """`spacy_skd.decoding.viterbi` is the function; its module's limit decides."""
+    module = sys.modules[viterbi.__module__]
+    scheme = SCHEMES[1]
+    rng = numpy.random.default_rng(3)
+    lengths = [3, 0, 4, 1, 0, 2]
+    scores = random_scores(rng, len(scheme), lengths)
+    allowed = random_allowed(rng, scheme, lengths)
+    expected = [viterbi(scores, scheme.valid), viterbi(scores, scheme.valid, allowed)]
+    for limit in (1, 2 * len(scheme) ** 2):
+        monkeypatch.setattr(module, "_BIGRAMS_AT_ONCE", limit)
+        assert_array_equal(viterbi(scores, scheme.valid), expected[0])
+        assert_array_equal(viterbi(scores, scheme.valid, allowed), expected[1])
 
 
 def test_preset_entity_and_blocked_tokens():

@@ -1,7 +1,7 @@
 """The partition function and marginals against every tag sequence, in both schemes."""
 
 from itertools import pairwise, product
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_skd.distributions import chain
-from spacy_skd.distributions.chain import log_partition, marginals, potentials
+from spacy_skd.distributions.chain import log_partition, marginals, potentials, tag_marginals
 from spacy_skd.schemes import TagScheme, ValidTags
 
 Params = Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -56,14 +56,20 @@ def sequences(
     return found, torch.stack(scores) if scores else torch.empty(0)
 
 
-@pytest.mark.parametrize("in_log_space", [False, True])
+@pytest.fixture(params=["pairwise", "stepwise", "in log space"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each way to sum, whatever the sizes."""
+    if request.param == "in log space":
+        monkeypatch.setattr(chain, "_scale", lambda *args: None)
+    monkeypatch.setattr(chain, "_STEP", 0.0 if request.param == "stepwise" else 1e300)
+    return request.param
+
+
 @pytest.mark.parametrize("is_partial", [False, True])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
 def test_partition_and_marginals_are_those_of_every_sequence(
-    scheme: TagScheme, is_partial: bool, in_log_space: bool, monkeypatch: pytest.MonkeyPatch
+    scheme: TagScheme, is_partial: bool, way: str
 ) -> None:
-    if in_log_space:
-        monkeypatch.setattr(chain, "_scaled_sum", lambda *args: None)
     lengths = [3, 0, 1, 5, 2]
     n_tags = len(scheme)
     params = make_params(sum(lengths), n_tags, seed=1)
@@ -71,6 +77,7 @@ def test_partition_and_marginals_are_those_of_every_sequence(
     phi = potentials(*params, lengths, scheme.valid, allowed)
     log_z = log_partition(phi)
     tag_probs, pair_probs = marginals(phi)
+    torch.testing.assert_close(tag_marginals(phi), tag_probs)
     begin = 0
     for length, of_doc in zip(lengths, log_z, strict=True):
         tokens = slice(begin, begin + length)
@@ -95,10 +102,7 @@ def test_partition_and_marginals_are_those_of_every_sequence(
         assert (pair_probs[tokens][pairs == 0] == 0).all()
 
 
-@pytest.mark.parametrize("in_log_space", [False, True])
-def test_gradients_of_the_partition(in_log_space: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if in_log_space:
-        monkeypatch.setattr(chain, "_scaled_sum", lambda *args: None)
+def test_gradients_of_the_partition(way: str) -> None:
     lengths = [4, 1]
     scheme = SCHEMES[1]
     params = make_params(5, len(scheme), seed=3)
@@ -110,7 +114,7 @@ def test_gradients_of_the_partition(in_log_space: bool, monkeypatch: pytest.Monk
     assert torch.autograd.gradcheck(compute, [p.requires_grad_() for p in params])
 
 
-def test_marginals_are_differentiable() -> None:
+def test_marginals_are_differentiable(way: str) -> None:
     lengths = [3, 2]
     scheme = SCHEMES[0]
     params = make_params(5, len(scheme), seed=5)
@@ -119,6 +123,9 @@ def test_marginals_are_differentiable() -> None:
         return marginals(potentials(*params, lengths, scheme.valid))
 
     assert torch.autograd.gradcheck(compute, [p.requires_grad_() for p in params])
+    assert torch.autograd.gradcheck(
+        lambda *p: tag_marginals(potentials(*p, lengths, scheme.valid)), params
+    )
     with torch.no_grad():
         tags, pairs = compute(*params)
     assert not tags.requires_grad and not pairs.requires_grad
@@ -146,11 +153,18 @@ def test_scaled_probabilities_agree_with_log_space(
     if len(counts):
         in_log_space = chain._log_space_sum(phi, counts, None)
         torch.testing.assert_close(log_z[torch.tensor(lengths) > 0], in_log_space)
+        stepwise = chain._stepwise_sum(phi, counts, None)
+        if stepwise is not None:
+            torch.testing.assert_close(stepwise, in_log_space)
 
 
+@pytest.mark.parametrize("step", [0.0, 1e300], ids=["stepwise", "pairwise"])
 @pytest.mark.parametrize("scale", [10.0, 20.0, 24.0, 26.0, 40.0, 60.0, 1e3, 1e4])
-def test_on_both_sides_of_the_border_to_log_space(scale: float) -> None:
+def test_on_both_sides_of_the_border_to_log_space(
+    scale: float, step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Potentials that span ever more, in long docs, give what log space gives."""
+    monkeypatch.setattr(chain, "_STEP", step)
     scheme = TagScheme("BILUO", ["X", "Y"])
     lengths = [150, 1, 40]
     rng = numpy.random.default_rng(0)
@@ -168,14 +182,15 @@ def test_on_both_sides_of_the_border_to_log_space(scale: float) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-9)
 
 
-def test_the_border_is_where_it_should_be() -> None:
+@pytest.mark.parametrize("scaled_sum", [chain._pairwise_sum, chain._stepwise_sum])
+def test_the_border_is_where_it_should_be(scaled_sum: Any) -> None:
     """Ordinary spans don't pay for log space; extreme ones don't lose what they need."""
     scheme = SCHEMES[1]
     lengths = [200, 30]
     phi = potentials(*make_params(230, len(scheme), 1, 5.0), lengths, scheme.valid)
-    assert chain._scaled_sum(phi, numpy.array(lengths), None) is not None
+    assert scaled_sum(phi, numpy.array(lengths), None) is not None
     phi = potentials(*make_params(230, len(scheme), 1, 1e3), lengths, scheme.valid)
-    assert chain._scaled_sum(phi, numpy.array(lengths), None) is None
+    assert scaled_sum(phi, numpy.array(lengths), None) is None
 
 
 def test_underflow_on_the_way_is_noticed() -> None:
@@ -222,3 +237,15 @@ def test_no_docs_and_no_tokens() -> None:
         tags, pairs = marginals(phi)
         assert tags.shape == (0, len(scheme))
         assert pairs.shape == (0, len(scheme), len(scheme))
+
+
+def test_a_thousand_labels() -> None:
+    """Where products of matrices would take hours, and bigrams of all tokens all memory."""
+    scheme = TagScheme("BILUO", [f"label {i}" for i in range(1000)])
+    lengths = [3, 2]
+    params = [p.requires_grad_() for p in make_params(5, len(scheme), 1)]
+    phi = potentials(*params, lengths, scheme.valid)
+    log_z = log_partition(phi)
+    (tags,) = torch.autograd.grad(log_z.sum(), params[0])
+    torch.testing.assert_close(tags.sum(1), torch.ones(5, dtype=torch.float64))
+    torch.testing.assert_close(tag_marginals(phi).detach(), tags)
