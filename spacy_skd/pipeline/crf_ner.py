@@ -3,6 +3,7 @@
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy
+from spacy.errors import Errors
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
@@ -282,7 +283,11 @@ class CRFEntityRecognizer(StructuredPipe):
             self.add_label(label)
 
     def _gold_labels(self, eg: Example) -> Iterable[str]:
-        return {span.label_ for span in eg.reference.ents if span.label_}
+        labels = {span.label_ for span in eg.reference.ents if span.label_}
+        for label in labels:
+            if label.startswith("!"):  # of spaCy 2: "not this entity"
+                raise ValueError(Errors.E869.format(label=label))
+        return labels
 
     def _resize_model(self) -> None:
         resize_crf_tagger(self.model, len(self.scheme))

@@ -26,7 +26,7 @@ from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
-from spacy.util import SimpleFrozenList
+from spacy.util import SimpleFrozenList, check_lexeme_norms
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
@@ -221,6 +221,7 @@ class StructuredPipe(TrainablePipe):
         RAISES (ValueError): If there is nothing to learn from, or nothing to learn.
         """
         validate_get_examples(get_examples, f"{type(self).__name__}.initialize")
+        check_lexeme_norms(self.vocab, "parser or NER")
         if self.distillation is not None and self._teacher.head is None:
             raise ValueError(
                 f'Component "{self.name}" has a distillation loss but no teacher: add the callback '

@@ -1,5 +1,6 @@
 """What code written for spaCy's `ner` and `parser` asks of them, asked of both and of ours."""
 
+import logging
 from typing import Any, Callable, List
 
 import numpy
@@ -7,6 +8,7 @@ import pytest
 import spacy
 from spacy.lang.en import English
 from spacy.language import Language
+from spacy.lookups import Lookups
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from thinc.api import fix_random_seed
@@ -101,6 +103,33 @@ def test_another_factory_in_a_complete_config(factory: str, name: str) -> None:
         key: weight
         for key, weight in _blank(name, name).get_pipe_meta(name).default_score_weights.items()
     }
+
+
+@pytest.mark.parametrize("factory", NERS)
+def test_negative_labels_of_spacy_2_are_refused(
+    make_example: Any, make_examples: Any, factory: str
+) -> None:
+    nlp = _blank(factory, "ner")
+    nlp.initialize(lambda: make_examples(nlp))
+    text = {"words": ["Ada", "waved"], "entities": ["U-!PER", "O"]}
+    with pytest.raises(ValueError, match="E869"):
+        nlp.update([make_example(nlp, text)])
+
+
+@pytest.mark.parametrize(("factory", "name"), PAIRS)
+def test_missing_norm_tables_are_told(
+    make_examples: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    factory: str,
+    name: str,
+) -> None:
+    nlp = _blank(factory, name)
+    nlp.vocab.lookups = Lookups()
+    monkeypatch.setattr(logging.getLogger("spacy"), "propagate", True)
+    with caplog.at_level(logging.DEBUG):
+        nlp.initialize(lambda: make_examples(nlp))
+    assert "W033" in caplog.text
 
 
 @pytest.mark.parametrize("factory", NERS)
