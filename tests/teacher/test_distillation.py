@@ -281,10 +281,10 @@ def test_labels_that_only_the_teacher_has_are_left_out(
 ) -> None:
     text = _with_labels(gold.distillation, ner=["PER"])
     with pytest.warns(UserWarning, match="does not have the labels"):
-        nlp, ner, _ = recorded(_all(gold), text=text)
+        nlp, ner, _ = recorded(_raw(gold), text=text)
     head, student = nlp.get_pipe("ner")._teacher.head, nlp.get_pipe("ner")
     assert student.labels == ("PER",)
-    own = _scores_by_tag(head.scores(_all(gold)(nlp)), head.scheme)
+    own = _scores_by_tag(head.scores(_raw(gold)(nlp)), head.scheme)
     assert _scores_by_tag(ner[1], student.scheme) == {t: own[t] for t in student.scheme.tags}
 
 
