@@ -471,8 +471,10 @@ def test_training_steps_override_what_the_configs_have(workflow):
         config = util.load_config(PROJECT / words[2])
         for word in words:
             if word.startswith("--") and "." in word:
-                section, key = word[2:].split(".")
-                assert key in config[section], (command["name"], word)
+                section = config
+                for key in word[2:].split("."):
+                    assert key in section, (command["name"], word)
+                    section = section[key]
                 n_checked += 1
     assert n_checked
 

@@ -2,7 +2,9 @@
 
 from typing import Any, Optional
 
+import pytest
 from spacy.language import Language
+from thinc.api import fix_random_seed
 
 OURS = {"ner": "crf_ner", "parser": "biaffine_parser"}
 add_pipe = Language.add_pipe
@@ -15,3 +17,9 @@ def add_ours(self: Language, factory_name: Any, name: Optional[str] = None, **kw
 
 
 Language.add_pipe = add_ours  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """What a model makes of a sentence that it was not trained on must not be left to chance."""
+    fix_random_seed(0)
