@@ -9,8 +9,10 @@ import spacy
 from spacy.lang.en import English
 from spacy.language import Language
 from spacy.lookups import Lookups
+from spacy.matcher import Matcher
 from spacy.tokens import Doc, Span
 from spacy.training import Example
+from spacy.vectors import Vectors
 from thinc.api import fix_random_seed
 
 PAIRS = [("ner", "ner"), ("crf_ner", "ner"), ("parser", "parser"), ("biaffine_parser", "parser")]
@@ -288,6 +290,57 @@ def test_rehearsal_keeps_what_other_training_would_undo(
         return sum(a != b for a, b in zip(after, expected[1:]))
 
     assert changed(rehearse=True) < changed(rehearse=False)
+
+
+# Beside other parts of a pipeline
+
+
+def test_matchers_and_merging(trained: Language) -> None:
+    trained.add_pipe("merge_entities")
+    doc = trained("Ada Lovelace lives in London . She likes it .")
+    assert [token.text for token in doc][:4] == ["Ada Lovelace", "lives", "in", "London"]
+    assert doc[0].dep_ == "nsubj" and doc[0].head.text == "lives"
+    matcher = Matcher(trained.vocab)
+    matcher.add("subject", [[{"DEP": "nsubj", "ENT_TYPE": "PER"}, {"DEP": "ROOT"}]])
+    assert [doc[start:end].text for _, start, end in matcher(doc)] == ["Ada Lovelace lives"]
+
+
+@pytest.mark.parametrize(("factory", "name"), PAIRS)
+def test_components_that_are_off_learn_nothing(make_examples: Any, factory: str, name: str) -> None:
+    nlp = _blank(factory, name)
+    nlp.add_pipe("senter")
+    optimizer = nlp.initialize(lambda: make_examples(nlp))
+    before = nlp.get_pipe(name).to_bytes()
+    with nlp.select_pipes(disable=[name]):
+        losses = nlp.update(make_examples(nlp), sgd=optimizer)
+        assert "senter" in losses and name not in losses
+    assert nlp.get_pipe(name).to_bytes() == before
+    assert not nlp("Ada waved").has_annotation("DEP") or name == "parser"
+
+
+@pytest.mark.parametrize(("factory", "name"), PAIRS)
+def test_sourced_with_static_vectors(make_examples: Any, factory: str, name: str) -> None:
+    nlp = _blank(factory, name)
+    nlp.vocab.vectors = Vectors(shape=(50, 4))
+    for i, word in enumerate(sorted({t.text for eg in make_examples(nlp) for t in eg.reference})):
+        nlp.vocab.set_vector(word, numpy.full((4,), i + 1.0, dtype="f"))
+    nlp.remove_pipe(name)
+    tok2vec = {
+        "@architectures": "spacy.HashEmbedCNN.v2",
+        **dict(pretrained_vectors=True, width=16, depth=1, embed_size=50, window_size=1),
+        **dict(maxout_pieces=2, subword_features=False),
+    }
+    nlp.add_pipe(factory, name=name, config={"model": {"tok2vec": tok2vec}})
+    nlp.initialize(lambda: make_examples(nlp))
+    other = spacy.blank("en")
+    other.vocab.vectors = nlp.vocab.vectors
+    other.add_pipe(name, source=nlp)
+    text = "Ada Lovelace lives in London ."
+    assert [t.dep_ for t in other(text)] == [t.dep_ for t in nlp(text)]
+    assert [t.ent_iob_ for t in other(text)] == [t.ent_iob_ for t in nlp(text)]
+    without = spacy.blank("en")
+    with pytest.warns(UserWarning, match="W113"):
+        without.add_pipe(name, source=nlp)
 
 
 # Loading what can't be loaded
