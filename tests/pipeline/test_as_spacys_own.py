@@ -101,10 +101,8 @@ def test_another_factory_in_a_complete_config(factory: str, name: str) -> None:
         del component[key]
     nlp = English.from_config(config)
     assert nlp.get_pipe_meta(name).factory == factory
-    assert nlp.get_pipe_meta(name).default_score_weights == {
-        key: weight
-        for key, weight in _blank(name, name).get_pipe_meta(name).default_score_weights.items()
-    }
+    weights = _blank(name, name).get_pipe_meta(name).default_score_weights
+    assert nlp.get_pipe_meta(name).default_score_weights == weights
 
 
 @pytest.mark.parametrize("factory", NERS)
@@ -315,7 +313,6 @@ def test_components_that_are_off_learn_nothing(make_examples: Any, factory: str,
         losses = nlp.update(make_examples(nlp), sgd=optimizer)
         assert "senter" in losses and name not in losses
     assert nlp.get_pipe(name).to_bytes() == before
-    assert not nlp("Ada waved").has_annotation("DEP") or name == "parser"
 
 
 @pytest.mark.parametrize(("factory", "name"), PAIRS)

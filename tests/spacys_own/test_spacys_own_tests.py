@@ -17,7 +17,6 @@ TRANSITIONS = [
     "test_overfitting_IO[True]",  # settings of the transition-based model
     "test_overfitting_IO[False]",
     "test_issue4042_bug2",  # the file "moves"
-    "test_ner_warns_no_lookups",  # expects to be the first that warns in its process
     "test_serialize_custom_nlp",  # the transition-based model
     "test_serialize_parser",
     "test_config_validate_literal",
@@ -56,7 +55,6 @@ GROUPS: Dict[str, List[str]] = {
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_they_pass(group: str, tmp_path: Path) -> None:
-    pytest.importorskip("spacy.tests")
     modules = [f"spacy.tests.{name}" for name in GROUPS[group]]
     left_out = " or ".join([*TRANSITIONS, *OTHERWISE, *SLOW])
     command = [sys.executable, "-m", "pytest", "-p", "swap_factories", "-p", "no:cacheprovider"]
