@@ -158,8 +158,10 @@ def _log_partition(phi: ChainPotentials, added: Optional[Tensor]) -> Tensor:
     counts = numpy.array([phi.lengths[d] for d in filled])
     n_tags = phi.unary.shape[1]
     is_wide = counts.sum() * float(n_tags) ** 3 > counts.max() * _STEP
-    scaled_sum = _stepwise_sum if is_wide else _pairwise_sum
-    sums = scaled_sum(phi, counts, added)
+    scaled = _scale(phi)
+    sums: Optional[Tensor] = None
+    if scaled is not None:
+        sums = (_stepwise_sum if is_wide else _pairwise_sum)(scaled, counts, added)
     if sums is None:
         sums = _log_space_sum(phi, counts, added)
     return log_z.index_copy(0, torch.tensor(filled, device=phi.unary.device), sums)
@@ -201,19 +203,16 @@ def _log_of_scaled(total: Tensor, scale: Tensor) -> Tensor:
 
 
 def _pairwise_sum(
-    phi: ChainPotentials, counts: numpy.ndarray, added: Optional[Tensor]
+    scaled: _Scaled, counts: numpy.ndarray, added: Optional[Tensor]
 ) -> Optional[Tensor]:
     """Multiply each doc's matrices pairwise; None if that might underflow.
 
-    phi (ChainPotentials): The potentials.
+    scaled (_Scaled): The potentials.
     counts (ndarray): int, (n_docs,); tokens in each doc that has any.
     added (Optional[Tensor]): As in `_log_partition`.
     RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
     """
-    scaled = _scale(phi)
-    if scaled is None:
-        return None
-    device = phi.unary.device
+    device = scaled.unary.device
     # Fill each doc up to whole blocks with identity matrices.
     n_blocks = -(-counts // _BLOCK)
     index, is_real = _fill_up(counts, n_blocks * _BLOCK)
@@ -221,7 +220,7 @@ def _pairwise_sum(
     kind[numpy.cumsum(n_blocks * _BLOCK) - n_blocks * _BLOCK] = 1
     kinds = torch.from_numpy(kind).to(device)
     tokens = torch.from_numpy(index).to(device)
-    identity = torch.eye(phi.before.shape[1], dtype=phi.before.dtype, device=device)[None]
+    identity = torch.eye(scaled.before.shape[1], dtype=scaled.before.dtype, device=device)[None]
     product = torch.cat([scaled.before, identity]).index_select(0, kinds)
     ones = torch.ones_like(scaled.unary[:1])
     product = product * torch.cat([scaled.unary, ones]).index_select(0, tokens)[:, None, :]
@@ -252,19 +251,16 @@ def _pairwise_sum(
 
 
 def _stepwise_sum(
-    phi: ChainPotentials, counts: numpy.ndarray, added: Optional[Tensor]
+    scaled: _Scaled, counts: numpy.ndarray, added: Optional[Tensor]
 ) -> Optional[Tensor]:
     """Multiply a row of ones by each doc's matrices in turn; None if that might underflow.
 
-    phi (ChainPotentials): The potentials.
+    scaled (_Scaled): The potentials.
     counts (ndarray): int, (n_docs,); tokens in each doc that has any.
     added (Optional[Tensor]): As in `_log_partition`.
     RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
     """
-    scaled = _scale(phi)
-    if scaled is None:
-        return None
-    order, by_position, reach = _by_position(counts, phi.unary.device)
+    order, by_position, reach = _by_position(counts, scaled.unary.device)
     factors = scaled.unary.index_select(0, by_position).split(reach)
     scales = scaled.unary_scale.index_select(0, by_position).split(reach)
     changes = None if added is None else added.index_select(0, by_position).split(reach)

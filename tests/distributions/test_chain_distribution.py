@@ -56,6 +56,11 @@ def sequences(
     return found, torch.stack(scores) if scores else torch.empty(0)
 
 
+def scaled_sum_of(way: Any, phi: Any, counts: numpy.ndarray) -> Optional[torch.Tensor]:
+    scaled = chain._scale(phi)
+    return None if scaled is None else way(scaled, counts, None)
+
+
 @pytest.fixture(params=["pairwise", "stepwise", "in log space"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way to sum, whatever the sizes."""
@@ -153,7 +158,7 @@ def test_scaled_probabilities_agree_with_log_space(
     if len(counts):
         in_log_space = chain._log_space_sum(phi, counts, None)
         torch.testing.assert_close(log_z[torch.tensor(lengths) > 0], in_log_space)
-        stepwise = chain._stepwise_sum(phi, counts, None)
+        stepwise = scaled_sum_of(chain._stepwise_sum, phi, counts)
         if stepwise is not None:
             torch.testing.assert_close(stepwise, in_log_space)
 
@@ -188,9 +193,9 @@ def test_the_border_is_where_it_should_be(scaled_sum: Any) -> None:
     scheme = SCHEMES[1]
     lengths = [200, 30]
     phi = potentials(*make_params(230, len(scheme), 1, 5.0), lengths, scheme.valid)
-    assert scaled_sum(phi, numpy.array(lengths), None) is not None
+    assert scaled_sum_of(scaled_sum, phi, numpy.array(lengths)) is not None
     phi = potentials(*make_params(230, len(scheme), 1, 1e3), lengths, scheme.valid)
-    assert scaled_sum(phi, numpy.array(lengths), None) is None
+    assert scaled_sum_of(scaled_sum, phi, numpy.array(lengths)) is None
 
 
 def test_underflow_on_the_way_is_noticed() -> None:
