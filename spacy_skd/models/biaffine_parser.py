@@ -8,6 +8,7 @@ from thinc.types import Floats2d, Floats3d, Ints2d
 
 from ..scores import ArcScores, SentenceGroup, first_tokens
 from .arc_scorer import ArcScorer
+from .fast_ops import one_blas_thread, use_fast_ops
 from .growth import grow
 from .label_scorer import LabelScorer, grow_label_scorer
 from .tok2vec import initialize_tok2vec
@@ -102,7 +103,8 @@ class SentenceScorer:
         """
         scorer = self._model.get_ref("arcs")
         X = (self._arc_deps, self._arc_heads, groups)
-        arcs, self._backprop_arcs = scorer(X, self._is_train)
+        with one_blas_thread():
+            arcs, self._backprop_arcs = scorer(X, self._is_train)
         return arcs
 
     def labels(self, groups: List[SentenceGroup], heads: Ints2d) -> Floats3d:
@@ -117,7 +119,8 @@ class SentenceScorer:
         rows = xp.where(heads > 0, first[:, None] + heads - 1, len(self.starts))
         scorer = self._model.get_ref("labels")
         X = (self._label_deps, self._label_heads, rows)
-        labels, self._backprop_labels = scorer(X, self._is_train)
+        with one_blas_thread():
+            labels, self._backprop_labels = scorer(X, self._is_train)
         return labels
 
     def scores(self, groups: List[SentenceGroup], heads: Ints2d) -> ArcScores:
@@ -153,20 +156,25 @@ class SentenceScorer:
 def forward(
     model: Model[List[Doc], SentenceScorer], docs: List[Doc], is_train: bool
 ) -> Tuple[SentenceScorer, Callable[[ArcScores], List[Doc]]]:
+    use_fast_ops(
+        (model, *(model.get_ref(name) for name in ("starts", "projection", "arcs", "labels")))
+    )
     tokvecs, backprop_tok2vec = model.get_ref("tok2vec")(docs, is_train)
     lengths = [len(doc) for doc in docs]
     X = model.ops.flatten(tokvecs)
-    starts, backprop_starts = model.get_ref("starts")(X, is_train)
     dropout = model.get_ref("dropout")
     if model.attrs["dropout"] is not None and dropout.attrs["dropout_rate"] > 0:
         # A rate of 0 comes from `update(drop=0)`, which wants no dropout anywhere.
         dropout.attrs["dropout_rate"] = model.attrs["dropout"]
-    hidden, backprop_hidden = model.get_ref("hidden")(X, is_train)
+    with one_blas_thread():
+        starts, backprop_starts = model.get_ref("starts")(X, is_train)
+        hidden, backprop_hidden = model.get_ref("hidden")(X, is_train)
     scorer = SentenceScorer(model, starts, hidden, lengths, is_train)
 
     def backprop(d_scores: ArcScores) -> List[Doc]:
-        dX = backprop_hidden(scorer.backprop(d_scores))
-        dX += backprop_starts(d_scores.starts)
+        with one_blas_thread():
+            dX = backprop_hidden(scorer.backprop(d_scores))
+            dX += backprop_starts(d_scores.starts)
         return backprop_tok2vec(model.ops.unflatten(dX, lengths))  # type: ignore[call-overload]
 
     return scorer, backprop

@@ -7,6 +7,7 @@ from thinc.api import Linear, Model, zero_init
 from thinc.types import Floats1d, Floats2d
 
 from ..scores import ChainScores
+from .fast_ops import one_blas_thread, use_fast_ops
 from .growth import grow, grow_linear
 from .tok2vec import initialize_tok2vec
 
@@ -38,16 +39,20 @@ def build_crf_tagger(
 def forward(
     model: Model[List[Doc], ChainScores], docs: List[Doc], is_train: bool
 ) -> Tuple[ChainScores, Callable[[ChainScores], List[Doc]]]:
+    linear = model.get_ref("emissions")
+    use_fast_ops((model, linear))
     tokvecs, backprop_tok2vec = model.get_ref("tok2vec")(docs, is_train)
     lengths = [len(doc) for doc in docs]
     X = model.ops.flatten(tokvecs)
-    emissions, backprop_emissions = model.get_ref("emissions")(X, is_train)
+    with one_blas_thread():
+        emissions, backprop_emissions = linear(X, is_train)
 
     def backprop(d_scores: ChainScores) -> List[Doc]:
         model.inc_grad("transitions", d_scores.transitions)
         model.inc_grad("start", d_scores.start)
         model.inc_grad("end", d_scores.end)
-        dX = backprop_emissions(d_scores.emissions)
+        with one_blas_thread():
+            dX = backprop_emissions(d_scores.emissions)
         return backprop_tok2vec(model.ops.unflatten(dX, lengths))  # type: ignore[call-overload]
 
     scores = ChainScores(

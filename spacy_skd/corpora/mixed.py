@@ -1,0 +1,149 @@
+"""spacy-skd.MixedCorpus.v1: several corpora, annotated or raw, in stated proportions."""
+
+from itertools import chain
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
+
+from spacy.language import Language
+from spacy.pipeline import Sentencizer
+from spacy.tokens import Doc
+from spacy.training import Example
+
+Reader = Callable[[Language], Iterable[Example]]
+
+
+class MixedCorpus:
+    """Examples of several corpora, such that at any time the words read of each are as nearly as
+    can be in proportion. Docs without annotation are learned from by the distillation loss alone.
+
+    One pass ends when each corpus has been read to its end once; those that are shorter, for their
+    proportion, are read again meanwhile. The same order each time.
+
+    corpora (Dict[str, Callable[[Language], Iterable[Example]]]): Readers by name, such as
+        "spacy.Corpus.v1" for .spacy files, "spacy.JsonlCorpus.v1" for texts in JSONL and
+        "spacy.PlainTextCorpus.v1" for text files. One whose path is null is left out.
+    proportions (Optional[Dict[str, float]]): The share of each in the words, in any unit. None: all
+        of each, once.
+    max_length (int): Docs of more tokens are cut at ends of sentences: annotated ones, else those
+        that spaCy's sentencizer finds. 0: no limit.
+    RAISES (ValueError): If there is no corpus, a proportion for none or none for one, or one that
+        is not more than 0.
+    """
+
+    def __init__(
+        self,
+        corpora: Dict[str, Any],  # confection can't check callables in a dict
+        proportions: Optional[Dict[str, float]] = None,
+        max_length: int = 0,
+    ) -> None:
+        if not corpora:
+            raise ValueError(
+                "A mixed corpus needs at least one corpus: add a block [corpora.train.corpora.NAME]"
+                " with a reader."
+            )
+        for name, reader in corpora.items():
+            if not callable(reader):
+                raise ValueError(
+                    f'Corpus "{name}" of the mixed corpus is {reader!r}, which is no reader: set '
+                    f'@readers in its block, e.g. to "spacy.Corpus.v1".'
+                )
+        if proportions is not None:
+            if set(proportions) != set(corpora):
+                raise ValueError(
+                    f"The proportions of a mixed corpus are for {sorted(proportions)}, its corpora "
+                    f"are {sorted(corpora)}: give each corpus one proportion."
+                )
+            for name, share in proportions.items():
+                if not share > 0:
+                    raise ValueError(
+                        f'The proportion of corpus "{name}" is {share}, but has to be more than 0: '
+                        "leave the corpus out instead."
+                    )
+        self.corpora: Dict[str, Reader] = {
+            name: reader
+            for name, reader in corpora.items()
+            if getattr(reader, "path", "") is not None
+        }
+        self.proportions = proportions
+        self.max_length = max_length
+
+    def __call__(self, nlp: Language) -> Iterator[Example]:
+        """Read the corpora.
+
+        nlp (Language): The pipeline.
+        YIELDS (Example): The examples.
+        RAISES (ValueError): If there is nothing in one of them.
+        """
+        shares = self.proportions
+        if shares is None:
+            yield from chain.from_iterable(self._read(name, nlp) for name in self.corpora)
+            return
+        streams = {name: self._read(name, nlp) for name in self.corpora}
+        n_words = dict.fromkeys(self.corpora, 0)
+        unread = set(self.corpora)
+        while True:
+            name = min(n_words, key=lambda name: n_words[name] / shares[name])
+            eg = next(streams[name], None)
+            if eg is None:
+                unread.discard(name)
+                if not unread:
+                    return
+                streams[name] = self._read(name, nlp)
+                eg = next(streams[name])
+            # A doc without a token must not be read for ever.
+            n_words[name] += max(len(eg.reference), 1)
+            yield eg
+
+    def _read(self, name: str, nlp: Language) -> Iterator[Example]:
+        is_empty = True
+        for eg in self.corpora[name](nlp):
+            is_empty = False
+            yield from cut(eg, nlp, self.max_length)
+        if is_empty:
+            raise ValueError(
+                f'There is nothing in corpus "{name}" of the mixed corpus: check its path, or '
+                "leave it out."
+            )
+
+
+def cut(eg: Example, nlp: Language, max_length: int) -> Iterator[Example]:
+    """Cut a long example at ends of sentences.
+
+    eg (Example): The example.
+    nlp (Language): The pipeline, whose tokenizer reads the parts where the predicted doc's tokens
+        are not the reference's.
+    max_length (int): The tokens of the reference that a part may have; 0 for any number. Annotated
+        sentences stay whole, also where one has more.
+    YIELDS (Example): The parts, or the example itself where it is short enough.
+    """
+    reference, predicted = eg.reference, eg.predicted
+    if not max_length or len(reference) <= max_length:
+        yield eg
+        return
+    tokens_agree = [t.text_with_ws for t in predicted] == [t.text_with_ws for t in reference]
+    for start, end in _parts(reference, max_length):
+        part = reference[start:end].as_doc()
+        yield Example(
+            predicted[start:end].as_doc() if tokens_agree else nlp.make_doc(part.text), part
+        )
+
+
+def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
+    """Start and end of the parts of a doc: as many sentences as fit, at least one."""
+    is_annotated = doc.has_annotation("SENT_START")
+    if is_annotated:
+        starts = [token.is_sent_start is True for token in doc]
+    else:
+        starts = Sentencizer().predict([doc])[0]
+    # No entity is cut in two.
+    ends = [i for i in range(1, len(doc)) if starts[i] and doc[i].ent_iob_ != "I"]
+    start = previous = 0
+    for end in [*ends, len(doc)]:
+        if end - start > max_length and previous > start:
+            yield start, previous
+            start = previous
+        while end - start > max_length and not is_annotated:
+            yield start, start + max_length
+            start += max_length
+        previous = end
+    if previous > start:
+        yield start, previous
