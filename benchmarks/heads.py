@@ -11,7 +11,7 @@ from spacy.util import load_config
 from .pairs import Pair
 
 ROOT = Path(__file__).parent.parent
-CORPUS = ROOT / "project" / "corpus" / "demo" / "train" / "annotated.spacy"
+CORPUS = ROOT / "project" / "corpus" / "demo" / "train.spacy"
 STEPS = 40  # of training, so that spaCy's parser takes as many transitions as a trained one
 
 

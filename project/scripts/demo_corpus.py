@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Dict, List, Optional, Tuple
 
+import srsly
 import typer
 from spacy.tokens import Doc, DocBin
 from spacy.vocab import Vocab
@@ -15,10 +16,10 @@ from wasabi import msg
 
 N_TOKENS = {"train": 9000, "dev": 2000, "test": 2000, "raw": 25000}
 FILES = {
-    "train": "train/annotated.spacy",
+    "train": "train.spacy",
     "dev": "dev.spacy",
     "test": "test.spacy",
-    "raw": "train/raw.spacy",
+    "raw": "raw.jsonl",
 }
 STYLES = {"plain": 5, "lower": 3, "typos": 2}  # of documents, with weights
 P_SAME_NAME = 0.25  # how often a name that the document has used comes again
@@ -264,12 +265,6 @@ def make_doc(sentences: List[List[Word]]) -> Doc:
     )
 
 
-def make_raw(doc: Doc) -> Doc:
-    """RETURNS (Doc): The same tokens, without annotation."""
-    spaces = [bool(token.whitespace_) for token in doc]
-    return Doc(Vocab(), words=[token.text for token in doc], spaces=spaces)
-
-
 def generate(grammar: Grammar, split: str, seed: int, n_tokens: Optional[int] = None) -> List[Doc]:
     """Generate a split, whatever the other splits are.
 
@@ -289,9 +284,6 @@ def generate(grammar: Grammar, split: str, seed: int, n_tokens: Optional[int] = 
 def write(grammar: Grammar, output_dir: Path, seed: int) -> List[Tuple[str, ...]]:
     """Write a file for each split: all of them or none.
 
-    The annotated part of the training text and the raw one share a folder: a reader that is given
-    the folder reads both.
-
     RETURNS (List[Tuple[str, ...]]): Split, documents, sentences, tokens, entities.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -301,14 +293,14 @@ def write(grammar: Grammar, output_dir: Path, seed: int) -> List[Tuple[str, ...]
         for split in N_TOKENS:
             docs = generate(grammar, split, seed)
             path = temporary / FILES[split]
-            path.parent.mkdir(exist_ok=True)
-            tokens = [make_raw(doc) for doc in docs] if split == "raw" else docs
-            DocBin(docs=tokens).to_disk(path)
+            if split == "raw":
+                srsly.write_jsonl(path, ({"text": doc.text} for doc in docs))
+            else:
+                DocBin(docs=docs).to_disk(path)
             n_sents = sum(len(list(doc.sents)) for doc in docs)
             counts = (len(docs), n_sents, sum(map(len, docs)), sum(len(doc.ents) for doc in docs))
             table.append((split, *(f"{n:,}" for n in counts)))
         for name in FILES.values():
-            (output_dir / name).parent.mkdir(exist_ok=True)
             os.replace(temporary / name, output_dir / name)
     return table
 

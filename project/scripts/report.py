@@ -192,8 +192,9 @@ def main(
         f"Made by `{command}`.",
         *describe_runs(pipelines, scores["sources"]),
         "`spaCy` is its own `ner` and `parser`, `student` is trained without a teacher, and",
-        "`distilled` is the same student with it. Mean ± sample standard deviation over seeds;",
-        "UAS and LAS are without punctuation, as spaCy gives them, unless they say otherwise.",
+        "`distilled` is the same student with it, on the same text and on raw text. Mean ± sample",
+        "standard deviation over seeds; UAS and LAS are without punctuation, as spaCy gives them,",
+        "unless they say otherwise.",
         "A gain of `distilled` over `student` counts where every seed beats every seed.",
     ]
     try:

@@ -2,6 +2,7 @@ import re
 
 import pytest
 import spacy
+import srsly
 from spacy.pipeline._parser_internals.nonproj import contains_cycle
 from spacy.tokens import DocBin
 
@@ -35,16 +36,20 @@ def test_equal_seeds_give_equal_files(demo, project_dir, tmp_path):
     a, b, c = (
         {
             str(path.relative_to(tmp_path / folder)): path.read_bytes()
-            for path in (tmp_path / folder).rglob("*.spacy")
+            for path in (tmp_path / folder).rglob("*")
         }
         for folder in "abc"
     )
-    assert set(a) == {"train/annotated.spacy", "train/raw.spacy", "dev.spacy", "test.spacy"}
+    assert set(a) == {"train.spacy", "dev.spacy", "test.spacy", "raw.jsonl"}
     assert a == b
     assert all(a[name] != c[name] for name in a)
-    vocab = spacy.blank("en").vocab
+    nlp = spacy.blank("en")
     for split in SPLITS:
-        docs = list(DocBin().from_disk(tmp_path / "a" / demo.FILES[split]).get_docs(vocab))
+        path = tmp_path / "a" / demo.FILES[split]
+        if split == "raw":
+            docs = [nlp.make_doc(record["text"]) for record in srsly.read_jsonl(path)]
+        else:
+            docs = list(DocBin().from_disk(path).get_docs(nlp.vocab))
         n_tokens = sum(len(doc) for doc in docs)
         assert demo.N_TOKENS[split] <= n_tokens < demo.N_TOKENS[split] + max(map(len, docs))
         for layer in ("ENT_IOB", "DEP", "SENT_START", "POS"):
