@@ -420,3 +420,14 @@ def test_a_folder_that_cannot_be_loaded(trained: Language, tmp_path: Any, name: 
     with pytest.raises(ValueError, match=r"its labels are 12"):
         pipe.from_disk(tmp_path)
     assert pipe.to_bytes() == before
+
+
+# spaCy's parser finds no oracle for one of these few trees.
+@pytest.mark.parametrize(("factory", "name"), [("ner", "ner"), *OURS])
+def test_begin_training_of_spacy_2(make_examples: Any, factory: str, name: str) -> None:
+    nlp = _blank(factory, name)
+    with pytest.warns(DeprecationWarning, match="W089"):
+        optimizer = nlp.begin_training(lambda: make_examples(nlp))
+    losses: Any = {}
+    nlp.update(make_examples(nlp), sgd=optimizer, losses=losses)
+    assert losses[name] > 0

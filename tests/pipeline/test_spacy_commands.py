@@ -80,6 +80,19 @@ def test_evaluate_and_benchmark(saved: Path, corpus: Path, tmp_path: Path) -> No
     assert "Mean" in output and "words/s" in output
 
 
+def test_find_threshold(saved: Path, corpus: Path) -> None:
+    """Neither ours nor spaCy's own have a threshold; a setting that there is can be searched."""
+    output = _run(
+        "find-threshold", saved, corpus, "ner", "distillation_weight", "ents_f", "--n_trials", 3
+    )
+    assert "All scores are identical" in output
+    for name in ("ner", "parser"):
+        command = ["find-threshold", *map(str, [saved, corpus]), name, "threshold", "ents_f"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 1
+        assert "sub-key ['threshold'] not found" in " ".join(result.output.split())
+
+
 def test_displacy(trained: Language) -> None:
     """The option of `spacy evaluate` asks for the factories of spaCy's own; displacy does not."""
     docs = [trained("Ada Lovelace lives in London . She likes it .")]
