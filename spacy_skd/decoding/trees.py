@@ -28,7 +28,7 @@ def decode_heads(group: SentenceGroup, arcs: Floats3d) -> numpy.ndarray:
         rows = to_numpy(failing)
         for row, scores in zip(rows, to_numpy(arcs[failing]), strict=True):
             length = group.lengths[row]
-            heads[row, :length] = _best_tree(scores[:length, : length + 1])
+            heads[row, :length] = best_tree(scores[:length, : length + 1])
     return heads
 
 
@@ -49,7 +49,7 @@ def _is_tree(group: SentenceGroup, heads: Ints2d) -> Ints2d:
     return (n_roots == 1) & (ancestors == 0).all(axis=1)
 
 
-def _best_tree(scores: numpy.ndarray) -> numpy.ndarray:
+def best_tree(scores: numpy.ndarray) -> numpy.ndarray:
     """Find the best single-root tree of one sentence with the Chu-Liu-Edmonds algorithm.
 
     The algorithm takes as many roots as pay off, so each root arc is made dearer by more than a

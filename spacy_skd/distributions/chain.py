@@ -139,6 +139,55 @@ def marginals(phi: ChainPotentials) -> Tuple[Tensor, Tensor]:
     return pairs.sum(1), pairs.masked_fill(first[:, None, None], 0.0)
 
 
+def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
+    """The most probable tag sequences of each doc: Viterbi's algorithm, k best ways to each tag.
+
+    phi (ChainPotentials): The potentials.
+    k (int): How many, at least 1.
+    RETURNS (Tuple[Tensor, Tensor]): float64, (n_docs, k), log scores, best first, -inf where a doc
+        has fewer sequences than k; int64, (k, n_tokens), their tags, which mean nothing there.
+    """
+    device = phi.unary.device
+    n_tags = phi.unary.shape[1]
+    best = phi.unary.new_full((len(phi.lengths), k), -torch.inf)
+    tags = torch.zeros(k, len(phi.unary), dtype=torch.long, device=device)
+    filled = [d for d, length in enumerate(phi.lengths) if length]
+    best[[d for d, length in enumerate(phi.lengths) if not length], 0] = 0.0
+    if not filled:
+        return best, tags
+    order, tokens, reach = _by_position(numpy.array([phi.lengths[d] for d in filled]), device)
+
+    def possible(scores: Tensor) -> Tensor:
+        return scores.masked_fill(scores < IMPOSSIBLE / 2, -torch.inf)
+
+    unary = possible(phi.unary.detach()).index_select(0, tokens).split(reach)
+    transitions, start = possible(phi.before.detach())
+    # The k best ways to each tag, (n_docs, n_tags, k); before it, a way is a tag and its place.
+    ways = torch.full((reach[0], n_tags, k), -torch.inf, dtype=phi.unary.dtype, device=device)
+    ways[:, :, 0] = start[0] + unary[0]
+    done: List[Tensor] = []
+    before: List[Tensor] = []
+    into = transitions.repeat_interleave(k, 0)
+    for t in range(1, len(reach)):
+        done.append(ways[reach[t] :])
+        longer = ways[: reach[t]].flatten(1)[:, :, None] + into
+        best_into, places = longer.topk(k, dim=1)
+        ways = best_into.transpose(1, 2) + unary[t][:, :, None]
+        before.append(places.transpose(1, 2).flatten(1))
+    done.append(ways)
+    scores, place = torch.cat(done[::-1]).flatten(1).topk(k, dim=1)
+    tags_by_position = torch.zeros(len(tokens), k, dtype=torch.long, device=device)
+    ends = numpy.cumsum(reach)
+    for t in range(len(reach) - 1, -1, -1):
+        here = place[: reach[t]]
+        tags_by_position[ends[t] - reach[t] : ends[t]] = here // k
+        if t:
+            place = torch.cat([before[t - 1].gather(1, here), place[reach[t] :]])
+    tags[:, tokens] = tags_by_position.T
+    best[filled] = scores.index_select(0, order)
+    return best, tags
+
+
 def _log_partition(phi: ChainPotentials, added: Optional[Tensor]) -> Tensor:
     """`log_partition`, and what to differentiate by for bigram marginals.
 

@@ -81,7 +81,7 @@ def test_best_of_all_trees(longest, kind, dtype, seed):
     for row, length in enumerate(lengths):
         scores = arcs[row, :length, : length + 1]
         best = tree_scores(scores, every_tree(length)).max()
-        exact = trees._best_tree(scores)
+        exact = trees.best_tree(scores)
         for found in (heads[row, :length], exact):
             assert is_tree(found)
             assert tree_scores(scores, found) == pytest.approx(best, rel=1e-12, abs=1e-8)
@@ -108,7 +108,7 @@ def test_single_root_in_long_sentences(root_bonus):
         # Differences far smaller than what keeps a second root away
         scores = rng.normal(size=(length, length + 1)) * 1e-3
         scores[:, 0] += root_bonus
-        found = trees._best_tree(scores)
+        found = trees.best_tree(scores)
         assert is_tree(found)
         expected = best_tree_root_by_root(scores)
         assert tree_scores(scores, found) == pytest.approx(expected, rel=1e-12, abs=1e-8)
@@ -118,7 +118,7 @@ def test_one_hopeless_arc_costs_no_precision():
     scores = numpy.array([[1.0, 0, 0, 0], [1.5, 0, 0, 0], [1.0, 0, 0, 0]])
     scores[2, 2] = -1e30
     best = tree_scores(scores, every_tree(3)).max()
-    assert tree_scores(scores, trees._best_tree(scores)) == best == 1.5
+    assert tree_scores(scores, trees.best_tree(scores)) == best == 1.5
 
 
 @pytest.mark.parametrize("penalty", [1e4, 1e8])
@@ -127,7 +127,7 @@ def test_close_roots_among_distant_scores(penalty):
     scores = numpy.zeros((6, 7), dtype="float32")
     scores[:, 0] = -5 + numpy.array([1, 4, 2, 6, 3, 5]) * 1e-5
     scores[numpy.arange(6), numpy.roll(numpy.arange(1, 7), 1)] = -penalty
-    found = trees._best_tree(scores)
+    found = trees.best_tree(scores)
     assert is_tree(found)
     assert found[3] == 0
     assert tree_scores(scores, found) == scores[3, 0]
@@ -143,7 +143,7 @@ def heads_to_arcs(group, heads):
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 7, 8, 9, 31, 32, 33])
 def test_greedy_tree_stays_on_the_device(length, monkeypatch):
     """A chain is the deepest tree: the test for a tree has to follow it to the end."""
-    monkeypatch.setattr(trees, "_best_tree", lambda scores: pytest.fail("greedy heads are a tree"))
+    monkeypatch.setattr(trees, "best_tree", lambda scores: pytest.fail("greedy heads are a tree"))
     group = make_group([length, max(1, length - 2), length])
     heads = numpy.zeros((3, length), dtype="int64")
     heads[0] = numpy.arange(length)

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_skd.distributions import chain
-from spacy_skd.distributions.chain import log_partition, marginals, potentials, tag_marginals
+from spacy_skd.distributions.chain import (
+    k_best,
+    log_partition,
+    marginals,
+    potentials,
+    tag_marginals,
+)
 from spacy_skd.schemes import TagScheme, ValidTags
 
 Params = Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -232,6 +238,39 @@ def test_an_impossible_doc(scale: float) -> None:
     (gradient,) = torch.autograd.grad(log_z.sum(), emissions)
     assert (gradient[:2] == 0).all()
     torch.testing.assert_close(gradient[2:].sum(1), torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("is_restricted", [False, True])
+def test_k_best_are_the_best_of_every_sequence(
+    scheme: TagScheme, scale: float, k: int, is_restricted: bool
+) -> None:
+    lengths = [3, 0, 1, 4, 2]
+    params = make_params(sum(lengths), len(scheme), 5, scale)
+    allowed = make_allowed(sum(lengths), len(scheme), 6) if is_restricted else None
+    best, tags = k_best(potentials(*params, lengths, scheme.valid, allowed), k)
+    assert best.shape == (len(lengths), k) and tags.shape == (k, sum(lengths))
+    end = 0
+    for d, length in enumerate(lengths):
+        tokens = slice(end, end := end + length)
+        if not length:
+            assert best[d].tolist() == [0.0] + [-torch.inf] * (k - 1)
+            continue
+        its_own = None if allowed is None else allowed[tokens]
+        found, scores = sequences((params[0][tokens], *params[1:]), scheme.valid, its_own)
+        expected, order = scores.sort(descending=True)
+        n = min(k, len(found))
+        torch.testing.assert_close(best[d, :n], expected[:n])
+        assert (best[d, n:] == -torch.inf).all()
+        assert [tuple(row) for row in tags[:n, tokens].tolist()] == [found[i] for i in order[:n]]
+
+
+def test_k_best_of_nothing() -> None:
+    scheme = SCHEMES[0]
+    best, tags = k_best(potentials(*make_params(0, len(scheme), 1), [0], scheme.valid), 2)
+    assert best.tolist() == [[0.0, -torch.inf]] and tags.shape == (2, 0)
 
 
 def test_no_docs_and_no_tokens() -> None:

@@ -1,0 +1,166 @@
+"""Distributions over the dependency trees of sentences: each token has one head, one is the root's.
+
+The summed weight of all single-root trees is usually taken from the determinant of a Laplacian
+(Koo et al. 2007, "Structured Prediction Models via the Matrix-Tree Theorem"). LU decomposition
+subtracts, and what is left where the best heads form a cycle is rounding. Here it comes from the
+Markov chain tree theorem: with the weight of each arc as the rate at which a walker goes from a
+dependent to its head, the weight of all trees rooted at a token is in proportion to the time spent
+there. States are eliminated without a subtraction (Grassmann, Taksar and Heyman 1985,
+"Regenerative Analysis and Steady State Distributions for Markov Chains"), in log space.
+"""
+
+import heapq
+from itertools import count
+from typing import Any, List, Tuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from ..decoding.trees import best_tree
+from .chain import IMPOSSIBLE
+
+
+def log_partition(arcs: Tensor, is_arc: Tensor) -> Tensor:
+    """The log of the summed weight of every single-root tree of each sentence.
+
+    arcs (Tensor): float64, (n_sents, L, L + 1); log potentials of head h (0 the root, i + 1 token
+        i) for each dependent, as in `ArcScores`.
+    is_arc (Tensor): bool, (n_sents, L, L + 1); False at padding and for a token itself. A token of
+        the sentence may have any other as its head.
+    RETURNS (Tensor): float64, (n_sents,).
+    """
+    length = arcs.shape[1]
+    weights = arcs.masked_fill(~is_arc, IMPOSSIBLE)
+    root, rates = weights[:, :, 0], weights[:, :, 1:]
+    # Nothing leads to padding, and from there it goes to the first token at a rate of 1.
+    is_padding = ~is_arc.any(2)
+    to_first = torch.zeros(length, dtype=torch.bool, device=arcs.device)
+    to_first[0] = True
+    rates = rates.masked_fill(is_padding[:, :, None] & to_first, 0.0)
+    outs: List[Tensor] = []
+    intos: List[Tensor] = []
+    for i in range(length - 1, 0, -1):
+        out = rates[:, i, :i].logsumexp(1)
+        into = rates[:, :i, i]
+        detour = into[:, :, None] + (rates[:, i, :i] - out[:, None])[:, None, :]
+        # Not logaddexp: its second derivative is NaN where one of the two is impossible.
+        rates = torch.stack([rates[:, :i, :i], detour]).logsumexp(0)
+        outs.append(out)
+        intos.append(into)
+    # The weight of all trees rooted at each token: at the first, the product of the rates out of
+    # the others; from there, as the walker's time.
+    rooted = [torch.stack(outs).sum(0) if outs else arcs.new_zeros(len(arcs))]
+    for out, into in zip(outs[::-1], intos[::-1], strict=True):
+        rooted.append((torch.stack(rooted, 1) + into).logsumexp(1) - out)
+    return (root + torch.stack(rooted, 1)).logsumexp(1)
+
+
+def arc_marginals(arcs: Tensor, is_arc: Tensor) -> Tensor:
+    """The probability of each arc: the share of the trees that it is in, by weight.
+
+    Differentiable where the potentials are.
+
+    arcs (Tensor): As in `log_partition`.
+    is_arc (Tensor): As in `log_partition`.
+    RETURNS (Tensor): float64, (n_sents, L, L + 1); a token's sum to 1, zero where there is no arc.
+    """
+    create_graph = arcs.requires_grad and torch.is_grad_enabled()
+    with torch.enable_grad():
+        added = torch.zeros_like(arcs, requires_grad=True)
+        total = log_partition(arcs + added, is_arc).sum()
+        (marginals,) = torch.autograd.grad(total, added, create_graph=create_graph)
+        # The backward pass does subtract: what should be zero may be some -1e-17.
+        return marginals.clamp(min=0.0)
+
+
+def k_best_trees(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """The most probable single-root trees of each sentence.
+
+    A set of trees is searched by its best one; what is left of it is divided by the first token
+    at which a tree differs from that (Lawler 1972). One tree after the other, on the host.
+
+    arcs (Tensor): As in `log_partition`.
+    is_arc (Tensor): As in `log_partition`.
+    k (int): How many, at least 1.
+    RETURNS (Tuple[Tensor, Tensor]): float64, (n_sents, k), log weights, best first, -inf where a
+        sentence has fewer trees than k; int64, (n_sents, k, L), heads, 0 there and at padding.
+    """
+    n_sents, length, _ = arcs.shape
+    weights = arcs.new_full((n_sents, k), -torch.inf)
+    heads = torch.zeros(n_sents, k, length, dtype=torch.long, device=arcs.device)
+    scores = arcs.detach().cpu().numpy()
+    for s, n in enumerate(is_arc.any(2).sum(1).tolist()):
+        found = _k_best_trees(scores[s, :n, : n + 1], k)
+        weights[s, : len(found)] = torch.tensor([w for w, _ in found], dtype=weights.dtype)
+        trees = torch.from_numpy(numpy.stack([tree for _, tree in found]))
+        heads[s, : len(found), :n] = trees.to(arcs.device)
+    return weights, heads
+
+
+def k_best_heads(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:
+    """The most probable choices of a head for each token, which need not form trees.
+
+    arcs (Tensor): As in `log_partition`.
+    is_arc (Tensor): As in `log_partition`.
+    k (int): How many, at least 1.
+    RETURNS (Tuple[Tensor, Tensor]): As of `k_best_trees`.
+    """
+    n_sents, length, n_heads = arcs.shape
+    weights = arcs.new_full((n_sents, k), -torch.inf)
+    weights[:, 0] = 0.0
+    heads = torch.zeros(n_sents, k, length, dtype=torch.long, device=arcs.device)
+    one = torch.full((k,), -torch.inf, dtype=arcs.dtype, device=arcs.device)
+    one[0] = 0.0
+    choices = arcs.detach().masked_fill(~is_arc, -torch.inf)
+    values, places = choices.topk(min(k, n_heads), dim=2)
+    values = torch.nn.functional.pad(values, (0, k - values.shape[2]), value=-torch.inf)
+    places = torch.nn.functional.pad(places, (0, k - places.shape[2]))
+    # At padding there is one choice, head 0.
+    is_padding = ~is_arc.any(2)[:, :, None]
+    values = torch.where(is_padding, one, values)
+    places = places.masked_fill(is_padding, 0)
+    for d in range(length):
+        weights, place = (weights[:, :, None] + values[:, d, None, :]).flatten(1).topk(k, dim=1)
+        earlier = place // k
+        heads = heads.gather(1, earlier[:, :, None].expand(-1, -1, length)).clone()
+        heads[:, :, d] = places[:, d].gather(1, place % k)
+    return weights, heads
+
+
+def _k_best_trees(scores: numpy.ndarray, k: int) -> List[Tuple[float, numpy.ndarray]]:
+    """The best trees of one sentence, and their weights; fewer where there are fewer.
+
+    scores (ndarray): float64, (length, length + 1).
+    """
+    tokens = numpy.arange(len(scores))
+    possible = numpy.ones(scores.shape, dtype=bool)
+    possible[tokens, tokens + 1] = False
+    lowest, highest = scores[possible].min(), scores[possible].max()
+    # So low that a tree with a forbidden arc has less weight than any without.
+    forbidden = lowest - (len(scores) + 1) * (highest - lowest + 1)
+    heap: List[Any] = []
+    ties = count()
+
+    def add(allowed: numpy.ndarray, first_free: int) -> None:
+        """Add the best tree of a set: those of allowed arcs, all settled before a token."""
+        tree = best_tree(numpy.where(allowed, scores, forbidden))
+        if allowed[tokens, tree].all():
+            weight = scores[tokens, tree].sum()
+            heapq.heappush(heap, (-weight, next(ties), tree, allowed, first_free))
+
+    add(possible, 0)
+    found: List[Tuple[float, numpy.ndarray]] = []
+    while heap and len(found) < k:
+        negative, _, tree, allowed, first_free = heapq.heappop(heap)
+        found.append((-negative, tree))
+        if len(found) == k:
+            break
+        rest = allowed.copy()
+        for d in range(first_free, len(scores)):
+            others = rest.copy()
+            others[d, tree[d]] = False
+            add(others, d)
+            rest[d] = False
+            rest[d, tree[d]] = True
+    return found

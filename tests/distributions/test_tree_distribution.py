@@ -1,0 +1,169 @@
+"""Distributions over dependency trees against the enumeration of all of them."""
+
+from itertools import product
+from typing import Dict, List, Tuple
+
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_skd.distributions.tree import (
+    arc_marginals,
+    k_best_heads,
+    k_best_trees,
+    log_partition,
+)
+from spacy_skd.scores import SentenceGroup
+
+Tree = Tuple[int, ...]
+
+
+def make_arcs(
+    lengths: List[int], seed: int, scale: float = 1.0
+) -> Tuple[torch.Tensor, torch.Tensor]:
+    """Scores of a group of sentences, with noise where there is no arc."""
+    group = SentenceGroup(numpy.cumsum(lengths) - lengths, numpy.array(lengths))
+    rng = numpy.random.default_rng(seed)
+    scores = rng.normal(size=group.is_arc.shape) * scale
+    return torch.tensor(scores), torch.tensor(group.is_arc)
+
+
+def choices(length: int) -> List[Tree]:
+    """All choices of a head for each token."""
+    heads = [[h for h in range(length + 1) if h != d + 1] for d in range(length)]
+    return list(product(*heads))
+
+
+def trees(length: int) -> List[Tree]:
+    """All single-root trees: from every token the way leads to the root."""
+
+    def is_tree(heads: Tree) -> bool:
+        for d in range(length):
+            node = d + 1
+            for _ in range(length):
+                node = heads[node - 1] if node else 0
+            if node:
+                return False
+        return heads.count(0) == 1
+
+    return [heads for heads in choices(length) if is_tree(heads)]
+
+
+def weights_of(scores: torch.Tensor, structures: List[Tree]) -> Dict[Tree, torch.Tensor]:
+    return {
+        heads: torch.stack([scores[d, h] for d, h in enumerate(heads)]).sum()
+        for heads in structures
+    }
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])
+def test_partition_and_marginals_are_those_of_every_tree(scale: float) -> None:
+    lengths = [1, 2, 3, 4, 5]
+    arcs, is_arc = make_arcs(lengths, 0, scale)
+    arcs.requires_grad_()
+    log_z, marginals = log_partition(arcs, is_arc), arc_marginals(arcs, is_arc)
+    (gradient,) = torch.autograd.grad(log_z.sum(), arcs, retain_graph=True)
+    torch.testing.assert_close(gradient, marginals)
+    for s, length in enumerate(lengths):
+        of_tree = weights_of(arcs[s].detach(), trees(length))
+        assert len(of_tree) == length ** (length - 1)  # Cayley
+        expected = torch.stack(list(of_tree.values())).logsumexp(0)
+        torch.testing.assert_close(log_z[s].detach(), expected)
+        by_arc = torch.zeros_like(marginals[s])
+        for heads, weight in of_tree.items():
+            for d, h in enumerate(heads):
+                by_arc[d, h] += (weight - expected).exp()
+        torch.testing.assert_close(marginals[s].detach(), by_arc)
+        assert (marginals[s][~is_arc[s]] == 0).all()
+
+
+def test_marginals_are_differentiable() -> None:
+    arcs, is_arc = make_arcs([1, 3, 4], 1)
+    arcs.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: log_partition(x, is_arc), arcs)
+    assert torch.autograd.gradcheck(lambda x: arc_marginals(x, is_arc), arcs)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([0.01, 1.0, 30.0, 1e3, 1e4]),
+    length=st.integers(1, 4),
+)
+def test_partition_of_any_scores(seed: int, scale: float, length: int) -> None:
+    arcs, is_arc = make_arcs([length, 1], seed, scale)
+    of_tree = torch.stack(list(weights_of(arcs[0], trees(length)).values()))
+    torch.testing.assert_close(
+        log_partition(arcs, is_arc)[0], of_tree.logsumexp(0), rtol=1e-12, atol=1e-9
+    )
+    marginals = arc_marginals(arcs, is_arc)
+    torch.testing.assert_close(marginals[0].sum(1), torch.ones(length, dtype=torch.float64))
+    assert (marginals >= 0).all()
+
+
+def test_best_heads_in_a_cycle() -> None:
+    """Where determinants cancel: what makes a tree lies a thousand below the cycle's heads."""
+    arcs, is_arc = make_arcs([3], 0)
+    arcs[0, 0, 2] = arcs[0, 1, 1] = arcs[0, 2, 1] = 1e3
+    of_tree = torch.stack(list(weights_of(arcs[0], trees(3)).values()))
+    torch.testing.assert_close(log_partition(arcs, is_arc)[0], of_tree.logsumexp(0))
+    assert arc_marginals(arcs, is_arc).isfinite().all()
+
+
+def test_long_sentences_against_the_determinant() -> None:
+    """Koo et al. 2007, for scores of a size at which that is exact in double precision."""
+    lengths = [60, 41]
+    arcs, is_arc = make_arcs(lengths, 2)
+    for s, n in enumerate(lengths):
+        weights = arcs[s, :n, : n + 1].exp() * is_arc[s, :n, : n + 1]
+        root, heads = weights[:, 0], weights[:, 1:]
+        laplacian = torch.diag(heads.sum(1)) - heads
+        laplacian[:, 0] = root
+        expected = torch.linalg.slogdet(laplacian).logabsdet
+        torch.testing.assert_close(log_partition(arcs, is_arc)[s], expected)
+
+
+def test_a_sentence_does_not_know_its_group() -> None:
+    lengths = [2, 5, 4]
+    arcs, is_arc = make_arcs(lengths, 3)
+    together, marginals = log_partition(arcs, is_arc), arc_marginals(arcs, is_arc)
+    for s, n in enumerate(lengths):
+        alone = arcs[s : s + 1, :n, : n + 1], is_arc[s : s + 1, :n, : n + 1]
+        torch.testing.assert_close(log_partition(*alone)[0], together[s])
+        torch.testing.assert_close(arc_marginals(*alone)[0], marginals[s, :n, : n + 1])
+
+
+@pytest.mark.parametrize("scale", [0.5, 3.0, 1e4])
+@pytest.mark.parametrize("k", [1, 2, 7])
+@pytest.mark.parametrize(("search", "structures"), [(k_best_trees, trees), (k_best_heads, choices)])
+def test_k_best(search, structures, k: int, scale: float) -> None:
+    lengths = [1, 2, 3, 4, 1]
+    arcs, is_arc = make_arcs(lengths, 4, scale)
+    weights, heads = search(arcs, is_arc, k)
+    assert weights.shape == (5, k) and heads.shape == (5, k, 4)
+    for s, length in enumerate(lengths):
+        of_structure = weights_of(arcs[s], structures(length))
+        best = sorted(of_structure, key=lambda heads: -of_structure[heads])[:k]
+        n = len(best)
+        assert [tuple(row[:length]) for row in heads[s, :n].tolist()] == best
+        torch.testing.assert_close(
+            weights[s, :n], torch.stack([of_structure[tree] for tree in best])
+        )
+        assert (weights[s, n:] == -torch.inf).all()
+        assert (heads[s, :, length:] == 0).all()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 16), ties=st.booleans())
+def test_k_best_trees_with_ties(seed: int, k: int, ties: bool) -> None:
+    arcs, is_arc = make_arcs([4], seed)
+    if ties:
+        arcs = arcs.round()
+    weights, heads = k_best_trees(arcs, is_arc, k)
+    of_tree = weights_of(arcs[0], trees(4))
+    found = [tuple(row) for row in heads[0].tolist()]
+    assert len(set(found)) == k and set(found) <= set(of_tree)
+    expected = torch.stack(list(of_tree.values())).sort(descending=True).values[:k]
+    torch.testing.assert_close(weights[0], expected)
