@@ -1,12 +1,14 @@
 """Our heads and spaCy's, on a tok2vec of the same shape: annotating text, and a training step."""
 
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Any, Callable, Dict, List
 
 import spacy
 from spacy.language import Language
 from spacy.training import Corpus, Example
 from spacy.util import load_config
+
+from spacy_skd.models.fast_tok2vec import FastTok2Vec
 
 from .pairs import Pair
 
@@ -35,8 +37,22 @@ def pairs() -> List[Pair]:
                 _annotate(peer, pipes),
             )
         )
+    found.append(_tok2vec_pair(peer))
     found.append(Pair("train: crf_ner + biaffine_parser", "ner + parser", _step(ours), _step(peer)))
     return found
+
+
+def _tok2vec_pair(nlp: Language) -> Pair:
+    """The tok2vec alone, same weights, by numpy's matrix product and by thinc's."""
+    docs = [eg.predicted for eg in _examples(nlp)]
+    plain: Any = nlp.get_pipe("tok2vec")
+    fast = FastTok2Vec(plain.model.copy())
+    return Pair(
+        "tok2vec: FastTok2Vec",
+        "the same tok2vec",
+        lambda: fast.predict(docs),
+        lambda: plain.model.predict(docs),
+    )
 
 
 def _trained(factories: Dict[str, str]) -> Language:

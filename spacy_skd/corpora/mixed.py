@@ -25,8 +25,8 @@ class MixedCorpus:
         of each, once.
     max_length (int): Docs of more tokens are cut at ends of sentences: annotated ones, else those
         that spaCy's sentencizer finds. 0: no limit.
-    RAISES (ValueError): If there is no corpus, a proportion for none or none for one, or one that
-        is not more than 0.
+    RAISES (ValueError): If there is no corpus with a path, a proportion for none or none for one,
+        or one that is not more than 0.
     """
 
     def __init__(
@@ -63,6 +63,11 @@ class MixedCorpus:
             for name, reader in corpora.items()
             if getattr(reader, "path", "") is not None
         }
+        if not self.corpora:
+            raise ValueError(
+                f"None of the corpora {sorted(corpora)} of the mixed corpus has a path: set one, "
+                "e.g. --paths.train."
+            )
         self.proportions = proportions
         self.max_length = max_length
 

@@ -1,19 +1,17 @@
 """Layers that multiply matrices with numpy's own BLAS where thinc would take BLIS.
 
-The BLAS that numpy's wheels bring (OpenBLAS, or Accelerate on a Mac) takes a third of the time of
-BLIS for the products of a tok2vec; `python -m benchmarks` measures both on a machine.
+The BLAS that numpy's wheels bring (OpenBLAS, or Accelerate on a Mac) is the faster one for the
+products of a tok2vec: how much faster on a machine, `python -m benchmarks` measures.
 """
 
 import os
 import threading
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Iterable, Iterator
 
 import numpy
-from spacy.tokens import Doc
 from thinc.api import Model, NumpyOps
-from thinc.types import Floats2d
 from threadpoolctl import ThreadpoolController
 
 GEMM = "SPACY_SKD_GEMM"  # the environment variable: "numpy" or "blis", for this process
@@ -21,52 +19,6 @@ THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", 
 FAST_BLAS = ("openblas", "mkl", "accelerate")
 
 _FAST_OPS = NumpyOps(use_blis=False)
-
-
-def FastTok2Vec(
-    tok2vec: Model[List[Doc], List[Floats2d]],
-) -> Model[List[Doc], List[Floats2d]]:
-    """spacy-skd.FastTok2Vec.v1: any tok2vec, with the fastest matrix product that this machine's
-    numpy offers. Its output is the same up to rounding, and other layers of the process are left
-    alone; it makes no difference on a GPU, or with ops of Apple's.
-
-    It goes around the tok2vec, not around a listener to one.
-
-    tok2vec (Model[List[Doc], List[Floats2d]]): The tok2vec.
-    RETURNS (Model[List[Doc], List[Floats2d]]): The same with other ops.
-    """
-    refs: Dict[str, Optional[Model]] = {
-        name: tok2vec.maybe_get_ref(name) for name in tok2vec.ref_names
-    }
-    return Model(
-        "fast_tok2vec",
-        _forward,
-        init=_init,
-        layers=[tok2vec],
-        dims={"nO": tok2vec.maybe_get_dim("nO")},
-        refs=refs,
-    )
-
-
-def _forward(
-    model: Model[List[Doc], List[Floats2d]], docs: List[Doc], is_train: bool
-) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
-    use_fast_ops(model.walk())
-    with one_blas_thread():
-        tokvecs, backprop_tok2vec = model.layers[0](docs, is_train)
-
-    def backprop(d_tokvecs: List[Floats2d]) -> List[Doc]:
-        with one_blas_thread():
-            return backprop_tok2vec(d_tokvecs)
-
-    return tokvecs, backprop
-
-
-def _init(model: Model[List[Doc], List[Floats2d]], X: Any = None, Y: Any = None) -> None:
-    tok2vec = model.layers[0]
-    tok2vec.initialize(X, Y)
-    if model.maybe_get_dim("nO") is None and tok2vec.has_dim("nO"):
-        model.set_dim("nO", tok2vec.get_dim("nO"))
 
 
 def use_fast_ops(layers: Iterable[Model[Any, Any]]) -> None:

@@ -127,6 +127,7 @@ def test_config_with_spacys_own_readers(nlp, tmp_path):
     ("corpora", "proportions", "message"),
     [
         ({}, None, "at least one corpus"),
+        ({"a": JsonlCorpus(None)}, {"a": 1}, "None of the corpora"),
         ({"a": {"path": "x"}}, None, "which is no reader"),
         ({"a": list}, {"b": 1}, r"\['b'\], its corpora are \['a'\]"),
         ({"a": list, "b": list}, {"a": 1}, "give each corpus one"),

@@ -11,7 +11,8 @@ from thinc.api import Linear, NumpyOps, Ops, chain, get_current_ops
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from spacy_skd.models import fast_ops
-from spacy_skd.models.fast_ops import FastTok2Vec, numpy_is_fast, one_blas_thread, use_fast_ops
+from spacy_skd.models.fast_ops import numpy_is_fast, one_blas_thread, use_fast_ops
+from spacy_skd.models.fast_tok2vec import FastTok2Vec
 
 THREADS = fast_ops.THREADS
 
@@ -85,7 +86,7 @@ def test_output_and_gradient_are_those_of_the_tok2vec(docs):
         numpy.testing.assert_allclose(grad, results[1][1][key], rtol=1e-4, atol=1e-5)
 
 
-def test_dims_and_refs_are_those_of_the_tok2vec(docs):
+def test_width_is_that_of_the_tok2vec(docs):
     fast = FastTok2Vec(cnn())
     fast.initialize(X=docs)
     assert fast.get_dim("nO") == 32
