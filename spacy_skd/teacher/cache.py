@@ -7,6 +7,7 @@ doc, since docs come in other batches in each epoch.
 """
 
 import sqlite3
+import time
 import zlib
 from contextlib import contextmanager
 from hashlib import sha256
@@ -21,6 +22,9 @@ from ..scores import ArcScores, ChainScores, Scores, group_sentences
 
 # Changes whenever what an entry holds, or how, does.
 FORMAT = 1
+
+# Seconds to wait for another training that holds the file.
+TIMEOUT = 60
 
 # The scores of one doc, numpy arrays by name.
 Entry = Dict[str, Any]
@@ -39,8 +43,8 @@ class ScoreCache:
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             # Another training's write is waited for.
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db = sqlite3.connect(path, timeout=TIMEOUT, isolation_level=None)
+            self._write_ahead()
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB NOT NULL)"
@@ -70,6 +74,19 @@ class ScoreCache:
             # Commits, or rolls back where an exception was raised.
             with self._db:
                 self._db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", rows)
+
+    def _write_ahead(self) -> None:
+        # SQLite's own waiting leaves this statement out: where two trainings make the file at the
+        # same moment, one of them is told at once that it is locked.
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

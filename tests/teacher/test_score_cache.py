@@ -329,6 +329,23 @@ def _start(path: Path, who: int, n: int, barrier: Any) -> Tuple[Any, Any]:
     return process, done
 
 
+def _open_all(paths: List[Path], barrier: Any) -> None:
+    for path in paths:
+        barrier.wait(20)
+        ScoreCache(path)
+
+
+def test_many_processes_make_one_cache_at_the_same_moment(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.sqlite" for i in range(50)]
+    barrier = FORK.Barrier(4)
+    processes = [FORK.Process(target=_open_all, args=(paths, barrier)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+
+
 def test_two_processes_fill_one_cache(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     barrier = FORK.Barrier(2)
