@@ -143,26 +143,30 @@ class TagScheme:
                 entities[-1] = (begin, int(i) + 1, label)
         return entities
 
-    def index_in(self, other: "TagScheme") -> numpy.ndarray:
-        """For each tag, the tag of another scheme whose score it takes over.
+    def is_finer_than(self, other: "TagScheme") -> bool:
+        """Whether several of its tags stand for one of another scheme: B and U of BILUO for B of
+        BIO. The well-formed sequences of both correspond one to one all the same.
 
-        From BIO to BILUO this is exact: the well-formed sequences of both schemes correspond one
-        to one, so a BILUO chain whose tags take their potentials from the BIO tag they stand for
-        has the same distribution. The other way a BIO bigram would have to know whether its
-        entity goes on, which it does not.
-
-        other (TagScheme): The scheme (of a teacher) to take scores from.
-        RETURNS (ndarray): int, (n_tags,); -1 for tags of a label that the other lacks.
-        RAISES (ValueError): For scores of a BILUO chain in BIO tags.
+        other (TagScheme): The other scheme.
         """
+        return self.name == "BILUO" and other.name == "BIO"
+
+    def index_in(self, other: "TagScheme") -> numpy.ndarray:
+        """For each tag, the tag of another scheme that it is, or is one of.
+
+        From BIO to BILUO scores can be taken over so: a BILUO chain whose tags take their
+        potentials from the BIO tag they stand for has the same distribution. The other way a BIO
+        bigram would have to know whether its entity goes on, which it does not.
+
+        other (TagScheme): The other scheme, as fine or coarser.
+        RETURNS (ndarray): int, (n_tags,); -1 for tags of a label that the other lacks.
+        RAISES (ValueError): If the other is finer.
+        """
+        if other.is_finer_than(self):
+            raise ValueError(f"A tag of {self.name} may be one of several of {other.name}.")
+        as_other = {"O": "O", "B": "B", "I": "I", "L": "I", "U": "B"}
         if self.name == other.name:
-            return numpy.array([other.index.get(tag, -1) for tag in self.tags], dtype="i")
-        if self.name == "BIO":
-            raise ValueError(
-                "The scores of a BILUO teacher can't be expressed as scores of a BIO student "
-                'bigram by bigram: set scheme = "BILUO" for the student.'
-            )
-        as_bio = {"O": "O", "B": "B", "I": "I", "L": "I", "U": "B"}
+            as_other = {prefix: prefix for prefix in as_other}
         return numpy.array(
-            [other.index.get(as_bio[tag[0]] + tag[1:], -1) for tag in self.tags], dtype="i"
+            [other.index.get(as_other[tag[0]] + tag[1:], -1) for tag in self.tags], dtype="i"
         )

@@ -13,7 +13,7 @@ import numpy
 from spacy.training import Example
 from thinc.types import Floats1d, Floats2d, Floats3d, Ints2d
 
-from .schemes import TagScheme
+from .schemes import TagScheme, ValidTags
 
 
 @dataclass
@@ -44,6 +44,27 @@ class ChainScores:
             end=self.end + other.end,
             lengths=self.lengths,
         )
+
+
+@dataclass
+class FinerChainScores:
+    """Potentials of chains over a teacher's own tags, several of which may be one of the student's:
+    B and U of BILUO are both B in BIO. As potentials of the student's tags they can't be written,
+    its sequences and their probabilities can.
+
+    scores (ChainScores): Over the teacher's tags.
+    valid (ValidTags): The sequences of these that there are, each of which is one of the student's.
+    tag_of (ndarray): int, (n_teacher_tags,); the student's tag that each is, -1 for none: such a
+        tag is in no valid sequence.
+    """
+
+    scores: ChainScores
+    valid: ValidTags
+    tag_of: numpy.ndarray
+
+
+# What a chain can be compared with.
+TeacherChain = Union[ChainScores, FinerChainScores]
 
 
 class SentenceGroup:
@@ -148,6 +169,15 @@ class ArcScores:
     arcs: List[Floats3d]
     heads: Ints2d
     labels: Floats3d
+
+    def __add__(self, other: "ArcScores") -> "ArcScores":
+        return ArcScores(
+            starts=self.starts + other.starts,
+            groups=self.groups,
+            arcs=[mine + its for mine, its in zip(self.arcs, other.arcs)],
+            heads=self.heads,
+            labels=self.labels + other.labels,
+        )
 
 
 Scores = Union[ChainScores, ArcScores]

@@ -149,10 +149,12 @@ def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
     """
     device = phi.unary.device
     n_tags = phi.unary.shape[1]
+    # An empty doc has one sequence, the empty one.
+    is_empty = torch.tensor([not length for length in phi.lengths], device=device)
     best = phi.unary.new_full((len(phi.lengths), k), -torch.inf)
+    best[:, 0] = best[:, 0].masked_fill(is_empty, 0.0)
     tags = torch.zeros(k, len(phi.unary), dtype=torch.long, device=device)
     filled = [d for d, length in enumerate(phi.lengths) if length]
-    best[[d for d, length in enumerate(phi.lengths) if not length], 0] = 0.0
     if not filled:
         return best, tags
     order, tokens, reach = _by_position(numpy.array([phi.lengths[d] for d in filled]), device)
@@ -184,7 +186,7 @@ def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
         if t:
             place = torch.cat([before[t - 1].gather(1, here), place[reach[t] :]])
     tags[:, tokens] = tags_by_position.T
-    best[filled] = scores.index_select(0, order)
+    best[torch.tensor(filled, device=device)] = scores.index_select(0, order)
     return best, tags
 
 

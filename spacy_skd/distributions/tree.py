@@ -87,15 +87,13 @@ def k_best_trees(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:
         sentence has fewer trees than k; int64, (n_sents, k, L), heads, 0 there and at padding.
     """
     n_sents, length, _ = arcs.shape
-    weights = arcs.new_full((n_sents, k), -torch.inf)
-    heads = torch.zeros(n_sents, k, length, dtype=torch.long, device=arcs.device)
+    weights = numpy.full((n_sents, k), -numpy.inf)
+    heads = numpy.zeros((n_sents, k, length), dtype="int64")
     scores = arcs.detach().cpu().numpy()
-    for s, n in enumerate(is_arc.any(2).sum(1).tolist()):
-        found = _k_best_trees(scores[s, :n, : n + 1], k)
-        weights[s, : len(found)] = torch.tensor([w for w, _ in found], dtype=weights.dtype)
-        trees = torch.from_numpy(numpy.stack([tree for _, tree in found]))
-        heads[s, : len(found), :n] = trees.to(arcs.device)
-    return weights, heads
+    for s, n in enumerate(is_arc.any(2).sum(1).cpu().tolist()):
+        for i, (weight, tree) in enumerate(_k_best_trees(scores[s, :n, : n + 1], k)):
+            weights[s, i], heads[s, i, :n] = weight, tree
+    return torch.from_numpy(weights).to(arcs), torch.from_numpy(heads).to(arcs.device)
 
 
 def k_best_heads(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:

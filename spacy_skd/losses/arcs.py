@@ -9,11 +9,20 @@ from thinc.types import Floats1d, Ints1d
 from torch import Tensor
 
 from ..distributions.chain import IMPOSSIBLE
+from ..distributions.tree import arc_marginals, k_best_heads, k_best_trees, log_partition
 from ..scores import ArcScores, SentenceGroup
 from .autograd import ArcTensors, arc_tensors, differentiate, floats, integers, mask
 
+# The smallest posterior probability that is told from zero.
+_SMALLEST = 1e-30
+
 # From the student's scores, the teacher's and a mask, (..., n_classes), to (...).
 Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# From the student's arc scores, the teacher's and `is_arc` of a group of sentences, all
+# (n_sents, L, L + 1), to the loss of each token, (n_sents, L), 0 at padding, and the teacher's
+# probability of each arc, by which the loss of its labels counts.
+HeadComparison = Callable[[Tensor, Tensor, Tensor], Tuple[Tensor, Tensor]]
 
 
 def substructure_mse(
@@ -27,7 +36,8 @@ def substructure_mse(
 ) -> Tuple[float, ArcScores]:
     """`SubstructureMSE` for arcs; the arguments are described there."""
     divergence = partial(squared_difference, center=center)
-    return _substructures(divergence, 1.0, student, teacher, labels, weights, start_weights)
+    of_heads = partial(by_head, divergence=divergence, temperature=1.0)
+    return _compare(of_heads, divergence, student, teacher, labels, weights, start_weights)
 
 
 def substructure_kl(
@@ -41,7 +51,57 @@ def substructure_kl(
 ) -> Tuple[float, ArcScores]:
     """`SubstructureKL` for arcs; the arguments are described there."""
     divergence = partial(softened_kl, temperature=temperature)
-    return _substructures(divergence, temperature, student, teacher, labels, weights, start_weights)
+    of_heads = partial(by_head, divergence=divergence, temperature=temperature)
+    return _compare(of_heads, divergence, student, teacher, labels, weights, start_weights)
+
+
+def posterior_kl(
+    student: ArcScores,
+    teacher: ArcScores,
+    labels: Any,
+    weights: Floats1d,
+    start_weights: Floats1d,
+    *,
+    temperature: float,
+    tree: bool,
+) -> Tuple[float, ArcScores]:
+    """`PosteriorKL` for arcs; the arguments are described there."""
+    divergence = partial(softened_kl, temperature=temperature)
+    of_heads = partial(by_head, divergence=divergence, temperature=temperature)
+    of_trees = partial(kl_of_arc_marginals, temperature=temperature)
+    compared = of_trees if tree else of_heads
+    return _compare(compared, divergence, student, teacher, labels, weights, start_weights)
+
+
+def structural_ce(
+    student: ArcScores,
+    teacher: ArcScores,
+    labels: Any,
+    weights: Floats1d,
+    start_weights: Floats1d,
+    *,
+    tree: bool,
+) -> Tuple[float, ArcScores]:
+    """`StructuralCE` for arcs; the arguments are described there."""
+    divergence = partial(softened_kl, temperature=1.0)
+    of_heads = partial(by_head, divergence=divergence, temperature=1.0)
+    compared = kl_of_trees if tree else of_heads
+    return _compare(compared, divergence, student, teacher, labels, weights, start_weights)
+
+
+def top_k(
+    student: ArcScores,
+    teacher: ArcScores,
+    labels: Any,
+    weights: Floats1d,
+    start_weights: Floats1d,
+    *,
+    k: int,
+    tree: bool,
+) -> Tuple[float, ArcScores]:
+    """`TopK` for arcs; the arguments are described there."""
+    of_best = partial(nll_of_best, k=k, tree=tree)
+    return _compare(of_best, nll_of_argmax, student, teacher, labels, weights, start_weights)
 
 
 def squared_difference(student: Tensor, teacher: Tensor, mask: Tensor, *, center: bool) -> Tensor:
@@ -74,9 +134,89 @@ def softened_kl(student: Tensor, teacher: Tensor, mask: Tensor, *, temperature: 
     return temperature**2 * F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(-1)
 
 
-def substructures(
+def nll_of_argmax(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """- log p^S(c), c the class that the teacher's score is highest for.
+
+    student (Tensor): (..., n_classes).
+    teacher (Tensor): (..., n_classes).
+    mask (Tensor): bool, (..., n_classes); the classes that take part.
+    RETURNS (Tensor): (...), 0 where no class takes part.
+    """
+    best = teacher.masked_fill(~mask, -torch.inf).argmax(-1).masked_fill(~mask.any(-1), -1)
+    return _negative_log_softmax(student.masked_fill(~mask, IMPOSSIBLE), best)
+
+
+def by_head(
+    student: Tensor,
+    teacher: Tensor,
+    is_arc: Tensor,
+    *,
     divergence: Divergence,
     temperature: float,
+) -> Tuple[Tensor, Tensor]:
+    """Each token's choice of a head on its own; probabilities are p^T_d = softmax_h(a^T_d / tau).
+
+    divergence (Divergence): Between two sets of scores.
+    temperature (float): tau.
+    """
+    probability = _log_softmax(teacher / temperature, is_arc).exp()
+    return divergence(student, teacher, is_arc), probability
+
+
+def kl_of_arc_marginals(
+    student: Tensor, teacher: Tensor, is_arc: Tensor, *, temperature: float
+) -> Tuple[Tensor, Tensor]:
+    """tau^2 KL(P^T(h_d | x) || P^S(h_d | x)) of the single-root trees' marginals.
+
+    temperature (float): tau, which divides the scores of whole trees.
+    """
+    its = arc_marginals(teacher / temperature, is_arc)
+    mine = arc_marginals(student / temperature, is_arc)
+    # What can't be, and what underflows, has a finite logarithm and no gradient.
+    log_p, log_q = (marginals.clamp(min=_SMALLEST).log() for marginals in (mine, its))
+    per_token = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(2)
+    return temperature**2 * per_token, its
+
+
+def kl_of_trees(student: Tensor, teacher: Tensor, is_arc: Tensor) -> Tuple[Tensor, Tensor]:
+    """KL(P^T(y | x) || P^S(y | x)) of the single-root trees of each sentence, each of its tokens
+    an equal part of it."""
+    its = arc_marginals(teacher, is_arc)
+    difference = (its * (student - teacher)).sum((1, 2))
+    divergence = log_partition(student, is_arc) - log_partition(teacher, is_arc) - difference
+    return _among_tokens(divergence, is_arc), its
+
+
+def nll_of_best(
+    student: Tensor, teacher: Tensor, is_arc: Tensor, *, k: int, tree: bool
+) -> Tuple[Tensor, Tensor]:
+    """- sum_k q_k log P^S(y_k | x), y_k the teacher's k best structures of a sentence, q_k their
+    probabilities, made to sum to 1; each of its tokens an equal part of it.
+
+    k (int): How many.
+    tree (bool): Single-root trees; else any choice of heads.
+    """
+    weights, heads = (k_best_trees if tree else k_best_heads)(teacher, is_arc, k)
+    shares = weights.softmax(1)
+    chosen = F.one_hot(heads, is_arc.shape[2]).to(student.dtype)
+    probability = (shares[:, :, None, None] * chosen).sum(1) * is_arc
+    score = (probability * student).sum((1, 2))
+    if tree:
+        log_z = log_partition(student, is_arc)
+    else:
+        of_token = student.masked_fill(~is_arc, IMPOSSIBLE).logsumexp(2)
+        log_z = of_token.masked_fill(~is_arc.any(2), 0.0).sum(1)
+    return _among_tokens(log_z - score, is_arc), probability
+
+
+def _among_tokens(of_sentence: Tensor, is_arc: Tensor) -> Tensor:
+    is_token = is_arc.any(2)
+    return (of_sentence / is_token.sum(1))[:, None] * is_token
+
+
+def substructures(
+    of_heads: HeadComparison,
+    divergence: Divergence,
     student: ArcTensors,
     teacher: ArcTensors,
     groups: List[SentenceGroup],
@@ -85,12 +225,12 @@ def substructures(
     weights: Tensor,
     start_weights: Tensor,
 ) -> Tensor:
-    """The divergences between arcs, between labels and between sentence starts, summed.
+    """The divergences between heads, between labels and between sentence starts, summed.
 
-    sum_d w_d [ div_d + sum_h p^T_d(h) div_dh ] + sum_d w'_d div'_d
+    sum_d w_d [ div_d + sum_h P^T(h_d = h) div_dh ] + sum_d w'_d div'_d
 
-    divergence (Divergence): Between two sets of scores.
-    temperature (float): tau in p^T_d = softmax_h(a^T_d / tau).
+    of_heads (HeadComparison): Compares heads.
+    divergence (Divergence): Between two sets of scores, of labels or of sentence starts.
     student (ArcTensors): The student's potentials.
     teacher (ArcTensors): The teacher's.
     groups (List[SentenceGroup]): The sentences.
@@ -106,10 +246,10 @@ def substructures(
     of_head = torch.zeros(heads.shape, dtype=weights.dtype, device=device)
     for group, student_arcs, teacher_arcs in zip(groups, student.arcs, teacher.arcs, strict=True):
         tokens, is_token, is_arc = _layout(group, device)
-        # Zero at padding, where no arc takes part.
-        per_token = divergence(student_arcs, teacher_arcs, is_arc)
+        # What stands at padding may be anything, and must not become NaN times 0.
+        mine, its = (arcs.masked_fill(~is_arc, 0.0) for arcs in (student_arcs, teacher_arcs))
+        per_token, probability = of_heads(mine, its, is_arc)
         loss = loss + (weights[tokens] * per_token).sum()
-        probability = _log_softmax(teacher_arcs / temperature, is_arc).exp()
         probability = probability.gather(2, heads[tokens].clamp(min=0) * is_token[:, :, None])
         of_head[tokens[is_token]] = probability[is_token]
     has_head = heads >= 0
@@ -180,9 +320,9 @@ def cross_entropy(
     return loss
 
 
-def _substructures(
+def _compare(
+    of_heads: HeadComparison,
     divergence: Divergence,
-    temperature: float,
     student: ArcScores,
     teacher: ArcScores,
     labels: Any,
@@ -192,8 +332,8 @@ def _substructures(
     def loss(scores: ArcTensors) -> Tensor:
         device = scores.starts.device
         return substructures(
+            of_heads,
             divergence,
-            temperature,
             scores,
             arc_tensors(teacher, device),
             student.groups,

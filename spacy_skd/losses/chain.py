@@ -1,16 +1,24 @@
 """Losses on linear chains, in PyTorch."""
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, List, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
 from thinc.types import Floats1d
 from torch import Tensor
 
-from ..distributions.chain import IMPOSSIBLE, doc_ends, log_partition, potentials, tag_marginals
+from ..distributions.chain import (
+    IMPOSSIBLE,
+    doc_ends,
+    k_best,
+    log_partition,
+    potentials,
+    tag_marginals,
+)
 from ..schemes import ValidTags
-from ..scores import ChainScores
+from ..scores import ChainScores, TeacherChain
 from .autograd import ChainTensors, chain_tensors, differentiate, floats, mask
 
 # The smallest posterior probability that is told from zero.
@@ -28,7 +36,7 @@ def substructure_mse(
 ) -> Tuple[float, ChainScores]:
     """`SubstructureMSE` for chains; the arguments are described there."""
     divergence = partial(mse, transitions=transitions, center=center)
-    return _compare(divergence, student, teacher, valid, weights)
+    return _compare(divergence, chain_tensors, student, teacher, valid, weights)
 
 
 def substructure_kl(
@@ -41,12 +49,12 @@ def substructure_kl(
 ) -> Tuple[float, ChainScores]:
     """`SubstructureKL` for chains; the arguments are described there."""
     divergence = partial(kl, temperature=temperature)
-    return _compare(divergence, student, teacher, valid, weights)
+    return _compare(divergence, chain_tensors, student, teacher, valid, weights)
 
 
 def posterior_kl(
     student: ChainScores,
-    teacher: ChainScores,
+    teacher: TeacherChain,
     valid: ValidTags,
     weights: Floats1d,
     *,
@@ -54,22 +62,84 @@ def posterior_kl(
 ) -> Tuple[float, ChainScores]:
     """`PosteriorKL` for chains; the arguments are described there."""
     divergence = partial(kl_of_marginals, temperature=temperature)
-    return _compare(divergence, student, teacher, valid, weights)
+    return _compare(divergence, partial(_own_tags, valid), student, teacher, valid, weights)
+
+
+def structural_ce(
+    student: ChainScores,
+    teacher: TeacherChain,
+    valid: ValidTags,
+    weights: Floats1d,
+) -> Tuple[float, ChainScores]:
+    """`StructuralCE` for chains; the arguments are described there."""
+    own_tags = partial(_own_tags, valid)
+    return _compare(kl_of_sequences, own_tags, student, teacher, valid, weights)
+
+
+def top_k(
+    student: ChainScores,
+    teacher: TeacherChain,
+    valid: ValidTags,
+    weights: Floats1d,
+    *,
+    k: int,
+) -> Tuple[float, ChainScores]:
+    """`TopK` for chains; the arguments are described there."""
+    divergence = partial(nll_of_best, k=k)
+    return _compare(divergence, partial(_own_tags, valid), student, teacher, valid, weights)
 
 
 def _compare(
     divergence: Callable[..., Tensor],
+    to_tensors: Callable[[Any, torch.device], Any],
     student: ChainScores,
-    teacher: ChainScores,
+    teacher: TeacherChain,
     valid: ValidTags,
     weights: Floats1d,
 ) -> Tuple[float, ChainScores]:
     def loss(scores: ChainTensors) -> Tensor:
         device = scores.emissions.device
-        its = chain_tensors(teacher, device)
+        its = to_tensors(teacher, device)
         return divergence(scores, its, student.lengths, valid, floats(weights, device))
 
     return differentiate(loss, student)
+
+
+@dataclass
+class OwnTags:
+    """A teacher's chains over tags of its own.
+
+    scores (ChainTensors): The potentials.
+    valid (ValidTags): The tag sequences there are.
+    tag_of (Optional[Tensor]): int64, (n_own_tags,); the student's tag that each is. None where
+        they are the same.
+    """
+
+    scores: ChainTensors
+    valid: ValidTags
+    tag_of: Optional[Tensor]
+
+    def as_students(self, per_tag: Tensor, dim: int, n_tags: int) -> Tensor:
+        """Sum what is counted of each tag by the student's tags.
+
+        per_tag (Tensor): (..., n_own_tags, ...).
+        dim (int): Where the tags are.
+        n_tags (int): How many the student has.
+        RETURNS (Tensor): (..., n_tags, ...).
+        """
+        if self.tag_of is None:
+            return per_tag
+        shape = list(per_tag.shape)
+        shape[dim] = n_tags
+        return per_tag.new_zeros(shape).index_add(dim, self.tag_of, per_tag)
+
+
+def _own_tags(valid: ValidTags, teacher: TeacherChain, device: torch.device) -> OwnTags:
+    if isinstance(teacher, ChainScores):
+        return OwnTags(chain_tensors(teacher, device), valid, None)
+    # What is none of the student's tags never occurs: it may count as any.
+    tag_of = torch.from_numpy(teacher.tag_of.clip(0).astype("i8")).to(device)
+    return OwnTags(chain_tensors(teacher.scores, device), teacher.valid, tag_of)
 
 
 def gold_nll(
@@ -212,7 +282,7 @@ def kl(
 
 def kl_of_marginals(
     student: ChainTensors,
-    teacher: ChainTensors,
+    teacher: OwnTags,
     lengths: List[int],
     valid: ValidTags,
     weights: Tensor,
@@ -223,7 +293,7 @@ def kl_of_marginals(
     exp(score(y) / tau), and P(y_t | x) its posterior probabilities of a token's tags.
 
     student (ChainTensors): The student's potentials.
-    teacher (ChainTensors): The teacher's.
+    teacher (OwnTags): The teacher's.
     lengths (List[int]): Tokens in each doc.
     valid (ValidTags): The tag sequences there are.
     weights (Tensor): (n_tokens,).
@@ -231,20 +301,128 @@ def kl_of_marginals(
     RETURNS (Tensor): Scalar.
     """
 
-    def log_posterior(scores: ChainTensors) -> Tensor:
-        chain = (
-            scores.emissions / temperature,
-            scores.transitions / temperature,
-            scores.start / temperature,
-            scores.end / temperature,
-        )
-        of_tags = tag_marginals(potentials(*chain, lengths, valid))
-        # What can't occur, and what underflows, has a finite logarithm and no gradient.
-        return of_tags.clamp(min=_SMALLEST).log()
+    def posterior(scores: ChainTensors, valid: ValidTags) -> Tensor:
+        softened = ChainTensors(*(tensor / temperature for tensor in _parts(scores)))
+        return tag_marginals(potentials(*_parts(softened), lengths, valid))
 
-    mine, its = log_posterior(student), log_posterior(teacher)
-    per_token = F.kl_div(mine, its, reduction="none", log_target=True).sum(1)
+    mine = posterior(student, valid)
+    its = teacher.as_students(posterior(teacher.scores, teacher.valid), 1, mine.shape[1])
+    # What can't occur, and what underflows, has a finite logarithm and no gradient.
+    log_p, log_q = (of_tags.clamp(min=_SMALLEST).log() for of_tags in (mine, its))
+    per_token = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(1)
     return temperature**2 * (weights * per_token).sum()
+
+
+def kl_of_sequences(
+    student: ChainTensors,
+    teacher: OwnTags,
+    lengths: List[int],
+    valid: ValidTags,
+    weights: Tensor,
+) -> Tensor:
+    """sum_d w_d KL(P^T(y | x) || P^S(y | x)) of the tag sequences of docs, w_d the mean of w_t.
+
+    The cross-entropy is log Z^S minus the teacher's expectation of the student's score, which is
+    linear in the potentials: the expected counts of tags and bigrams are all there is to know of
+    the teacher, and they are the gradient of its log Z. Less its entropy, which is had likewise.
+
+    student (ChainTensors): The student's potentials.
+    teacher (OwnTags): The teacher's.
+    lengths (List[int]): Tokens in each doc.
+    valid (ValidTags): The tag sequences there are.
+    weights (Tensor): (n_tokens,).
+    RETURNS (Tensor): Scalar.
+    """
+    of_docs = _means(weights, lengths)
+
+    def total(scores: ChainTensors, valid: ValidTags) -> Tensor:
+        return (of_docs * log_partition(potentials(*_parts(scores), lengths, valid))).sum()
+
+    leaves = [tensor.detach().requires_grad_() for tensor in _parts(teacher.scores)]
+    log_z = total(ChainTensors(*leaves), teacher.valid)
+    counts = ChainTensors(*torch.autograd.grad(log_z, leaves))
+    negative_entropy = _score_of(counts, teacher.scores) - log_z.detach()
+    n_tags = student.emissions.shape[1]
+    expected = ChainTensors(
+        *(teacher.as_students(count, -1, n_tags) for count in _parts(counts)),
+    )
+    expected.transitions = teacher.as_students(expected.transitions, 0, n_tags)
+    return total(student, valid) - _score_of(expected, student) + negative_entropy
+
+
+def nll_of_best(
+    student: ChainTensors,
+    teacher: OwnTags,
+    lengths: List[int],
+    valid: ValidTags,
+    weights: Tensor,
+    *,
+    k: int,
+) -> Tensor:
+    """- sum_d w_d sum_k q_dk log P^S(y_dk | x), y_dk the teacher's k best tag sequences of a doc,
+    q_dk their probabilities, made to sum to 1, and w_d the mean of w_t.
+
+    student (ChainTensors): The student's potentials.
+    teacher (OwnTags): The teacher's.
+    lengths (List[int]): Tokens in each doc.
+    valid (ValidTags): The tag sequences there are.
+    weights (Tensor): (n_tokens,).
+    k (int): How many sequences; of a doc that has fewer, all.
+    RETURNS (Tensor): Scalar.
+    """
+    of_docs = _means(weights, lengths)
+    best, paths = k_best(potentials(*_parts(teacher.scores), lengths, teacher.valid), k)
+    if teacher.tag_of is not None:
+        paths = teacher.tag_of[paths]
+    counts = _counts(paths, of_docs * best.softmax(1).T, lengths, student.emissions.shape[1])
+    log_z = log_partition(potentials(*_parts(student), lengths, valid))
+    return (of_docs * log_z).sum() - _score_of(counts, student)
+
+
+def _counts(tags: Tensor, weights: Tensor, lengths: List[int], n_tags: int) -> ChainTensors:
+    """How often each tag and bigram occurs in tag sequences.
+
+    tags (Tensor): int64, (k, n_tokens); k sequences of each doc.
+    weights (Tensor): (k, n_docs); what each counts for.
+    lengths (List[int]): Tokens in each doc.
+    n_tags (int): How many tags there are.
+    RETURNS (ChainTensors): The counts, each where the score is that it multiplies.
+    """
+    device = weights.device
+    doc = torch.repeat_interleave(torch.tensor(lengths, device=device))
+    per_token = weights[:, doc]
+    first, last = doc_ends(lengths, device)
+    token = torch.arange(tags.shape[1], device=device)
+    before = tags.roll(1, dims=1)
+
+    def count(index: Tensor, which: Tensor, *shape: int) -> Tensor:
+        zeros = weights.new_zeros(shape).flatten()
+        flat = zeros.index_add(0, index[:, which].flatten(), per_token[:, which].flatten())
+        return flat.view(shape)
+
+    return ChainTensors(
+        emissions=count(token * n_tags + tags, first | ~first, tags.shape[1], n_tags),
+        transitions=count(before * n_tags + tags, ~first, n_tags, n_tags),
+        start=count(tags, first, n_tags),
+        end=count(tags, last, n_tags),
+    )
+
+
+def _score_of(counts: ChainTensors, scores: ChainTensors) -> Tensor:
+    """RETURNS (Tensor): Scalar, the score of so many tags and bigrams."""
+    pairs = zip(_parts(counts), _parts(scores), strict=True)
+    return torch.stack([(count * score).sum() for count, score in pairs]).sum()
+
+
+def _parts(scores: ChainTensors) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+    return scores.emissions, scores.transitions, scores.start, scores.end
+
+
+def _means(weights: Tensor, lengths: List[int]) -> Tensor:
+    """RETURNS (Tensor): (n_docs,), the mean weight of each doc's tokens, 0 of an empty one's."""
+    n = torch.tensor(lengths, device=weights.device)
+    doc = torch.repeat_interleave(n)
+    return weights.new_zeros(len(lengths)).index_add(0, doc, weights) / n.clamp(min=1)
 
 
 def nll(

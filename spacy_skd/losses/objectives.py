@@ -9,8 +9,12 @@ import numpy
 from thinc.types import Floats1d
 
 from ..schemes import ValidTags
-from ..scores import ArcScores, ChainScores
+from ..scores import ArcScores, ChainScores, TeacherChain
 from .backend import torch_side
+
+# What a teacher may give: scores that stand for the student's own sub-structures, and chains over
+# finer tags than the student's, whose sequences can be told in its tags, but not their bigrams.
+POTENTIALS, FINER_POTENTIALS = "potentials", "finer_potentials"
 
 
 @runtime_checkable
@@ -26,16 +30,22 @@ class DistillationLoss(Protocol):
     label_heads: Optional[int]
 
     def chain(
-        self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+        self,
+        student: ChainScores,
+        teacher: TeacherChain,
+        valid: ValidTags,
+        weights: Floats1d,
     ) -> Tuple[float, ChainScores]:
         """Compare the chains of a batch.
 
         student (ChainScores): The student's scores.
-        teacher (ChainScores): The teacher's, for the same tokens, in the order of the student's
-            tags, in any array module.
+        teacher (TeacherChain): The teacher's, for the same tokens, in any
+            array module: in the order of the student's tags, or, where the objective accepts
+            them, over finer tags.
         valid (ValidTags): The tag sequences there are, without tags that one side lacks: those
             count nowhere and have a gradient of zero.
-        weights (Floats1d): (n_tokens,); 0 takes a token out.
+        weights (Floats1d): (n_tokens,); 0 takes a token out. A loss of whole sequences takes each
+            doc's mean.
         RETURNS (Tuple[float, ChainScores]): The weighted sum of the tokens' losses, and its
             gradient with respect to the student's scores, float32.
         """
@@ -56,7 +66,8 @@ class DistillationLoss(Protocol):
             student's labels, in any array module. No head is there twice for one token.
         labels (ndarray): bool, (n_labels,); False for labels that one side lacks: those count
             nowhere and have a gradient of zero.
-        weights (Floats1d): (n_tokens,); for arcs and labels. 0 takes a token out.
+        weights (Floats1d): (n_tokens,); for arcs and labels. 0 takes a token out. A loss of whole
+            trees has an equal part of each token of its sentence.
         start_weights (Floats1d): (n_tokens,); for sentence starts.
         RETURNS (Tuple[float, ArcScores]): The weighted sum of the tokens' losses, and its gradient
             with respect to the student's scores, float32.
@@ -79,7 +90,7 @@ class SubstructureMSE:
         labels are matched. None for all.
     """
 
-    accepts: FrozenSet[str] = frozenset({"potentials"})
+    accepts: FrozenSet[str] = frozenset({POTENTIALS})
 
     def __init__(
         self, transitions: bool = True, center: bool = True, label_heads: Optional[int] = 4
@@ -89,7 +100,11 @@ class SubstructureMSE:
         self.label_heads = label_heads
 
     def chain(
-        self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+        self,
+        student: ChainScores,
+        teacher: TeacherChain,
+        valid: ValidTags,
+        weights: Floats1d,
     ) -> Tuple[float, ChainScores]:
         """Compare the chains of a batch: see `DistillationLoss.chain`."""
         return torch_side("chain").substructure_mse(
@@ -123,16 +138,18 @@ class SubstructureKL:
     RAISES (ValueError): If the temperature is 0 or less.
     """
 
-    accepts: FrozenSet[str] = frozenset({"potentials"})
+    accepts: FrozenSet[str] = frozenset({POTENTIALS})
 
     def __init__(self, temperature: float = 1.0, label_heads: Optional[int] = 4) -> None:
-        if not temperature > 0:
-            raise ValueError(f"temperature is {temperature}, but has to be more than 0.")
-        self.temperature = temperature
+        self.temperature = _positive(temperature)
         self.label_heads = label_heads
 
     def chain(
-        self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+        self,
+        student: ChainScores,
+        teacher: TeacherChain,
+        valid: ValidTags,
+        weights: Floats1d,
     ) -> Tuple[float, ChainScores]:
         """Compare the chains of a batch: see `DistillationLoss.chain`."""
         return torch_side("chain").substructure_kl(
@@ -153,25 +170,169 @@ class SubstructureKL:
         )
 
 
-class PosteriorKL(SubstructureKL):
-    """Match posteriors: tau^2 KL(teacher || student) of the probabilities of each token's tag.
+class StructuralCE:
+    """Match whole structures: KL(teacher || student) of the distributions over them, exactly.
+
+    The cross-entropy of Wang et al. 2021 (Structural Knowledge Distillation: Tractably Distilling
+    Information for Structured Predictor), less the teacher's entropy, on which the student has no
+    influence: over all tag sequences of a doc; over each token's heads, or over all single-root
+    trees of a sentence, and the labels of each arc. What it takes of the teacher are its
+    marginals, so teacher and student may factorise differently.
+
+    tree (bool): Parsers: over single-root trees; else each token's head on its own, where it is
+        SubstructureKL at a temperature of 1.
+    label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
+        labels are matched. None for all.
+    """
+
+    accepts: FrozenSet[str] = frozenset({POTENTIALS, FINER_POTENTIALS})
+
+    def __init__(self, tree: bool = False, label_heads: Optional[int] = 4) -> None:
+        self.tree = tree
+        self.label_heads = label_heads
+
+    def chain(
+        self,
+        student: ChainScores,
+        teacher: TeacherChain,
+        valid: ValidTags,
+        weights: Floats1d,
+    ) -> Tuple[float, ChainScores]:
+        """Compare the chains of a batch: see `DistillationLoss.chain`."""
+        return torch_side("chain").structural_ce(student, teacher, valid, weights)
+
+    def arcs(
+        self,
+        student: ArcScores,
+        teacher: ArcScores,
+        labels: numpy.ndarray,
+        weights: Floats1d,
+        start_weights: Floats1d,
+    ) -> Tuple[float, ArcScores]:
+        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
+        return torch_side("arcs").structural_ce(
+            student, teacher, labels, weights, start_weights, tree=self.tree
+        )
+
+
+class PosteriorKL:
+    """Match posteriors: tau^2 KL(teacher || student) of the probabilities of each token's tag, or
+    of its head.
 
     Wang et al. 2020 (Structure-Level Knowledge Distillation For Multilingual Sequence Labeling),
     with a temperature. Unlike the local distributions of SubstructureKL, these take a dynamic
     programme in the forward and in the backward pass. They are calibrated where those are not: a
-    tag that the scheme rules out next to its neighbours needs no low score of its own. Of arcs,
-    heads are chosen one by one, so that posteriors are local: the same as SubstructureKL.
+    tag that the scheme rules out next to its neighbours needs no low score of its own.
 
-    temperature (float): tau, more than 0; it divides the scores of whole sequences.
+    temperature (float): tau, more than 0; it divides the scores of whole structures.
+    tree (bool): Parsers: posteriors among single-root trees; else each token's head is chosen on
+        its own, so that posteriors are local: the same as SubstructureKL.
     label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
         labels are matched. None for all.
     RAISES (ValueError): If the temperature is 0 or less.
     """
 
+    accepts: FrozenSet[str] = frozenset({POTENTIALS, FINER_POTENTIALS})
+
+    def __init__(
+        self, temperature: float = 1.0, tree: bool = False, label_heads: Optional[int] = 4
+    ) -> None:
+        self.temperature = _positive(temperature)
+        self.tree = tree
+        self.label_heads = label_heads
+
     def chain(
-        self, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Floats1d
+        self,
+        student: ChainScores,
+        teacher: TeacherChain,
+        valid: ValidTags,
+        weights: Floats1d,
     ) -> Tuple[float, ChainScores]:
         """Compare the chains of a batch: see `DistillationLoss.chain`."""
         return torch_side("chain").posterior_kl(
             student, teacher, valid, weights, temperature=self.temperature
         )
+
+    def arcs(
+        self,
+        student: ArcScores,
+        teacher: ArcScores,
+        labels: numpy.ndarray,
+        weights: Floats1d,
+        start_weights: Floats1d,
+    ) -> Tuple[float, ArcScores]:
+        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
+        return torch_side("arcs").posterior_kl(
+            student,
+            teacher,
+            labels,
+            weights,
+            start_weights,
+            temperature=self.temperature,
+            tree=self.tree,
+        )
+
+
+class TopK:
+    """Learn the teacher's k best structures, each as if it were gold, weighted by the teacher's
+    probabilities of them, made to sum to 1.
+
+    Of chains: tag sequences of a doc. Of arcs: choices of a head for each token of a sentence, or
+    trees; the labels, and whether a sentence starts, are the teacher's best.
+
+    k (int): How many, at least 1; where there are fewer, all.
+    tree (bool): Parsers: the best single-root trees, learned as such; else the best heads.
+    label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
+        labels are scored, and can be learned. None for all.
+    RAISES (ValueError): If k is less than 1.
+    """
+
+    accepts: FrozenSet[str] = frozenset({POTENTIALS, FINER_POTENTIALS})
+
+    def __init__(self, k: int = 5, tree: bool = False, label_heads: Optional[int] = 4) -> None:
+        if k < 1:
+            raise ValueError(f"k is {k}, but has to be 1 or more.")
+        self.k = k
+        self.tree = tree
+        self.label_heads = label_heads
+
+    def chain(
+        self,
+        student: ChainScores,
+        teacher: TeacherChain,
+        valid: ValidTags,
+        weights: Floats1d,
+    ) -> Tuple[float, ChainScores]:
+        """Compare the chains of a batch: see `DistillationLoss.chain`."""
+        return torch_side("chain").top_k(student, teacher, valid, weights, k=self.k)
+
+    def arcs(
+        self,
+        student: ArcScores,
+        teacher: ArcScores,
+        labels: numpy.ndarray,
+        weights: Floats1d,
+        start_weights: Floats1d,
+    ) -> Tuple[float, ArcScores]:
+        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
+        return torch_side("arcs").top_k(
+            student, teacher, labels, weights, start_weights, k=self.k, tree=self.tree
+        )
+
+
+class HardLabels(TopK):
+    """Learn the teacher's best structure as if it were gold: TopK of one.
+
+    tree (bool): Parsers: the best single-root tree; else each token's best head.
+    label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
+        labels are scored, and can be learned. None for all.
+    """
+
+    def __init__(self, tree: bool = False, label_heads: Optional[int] = 4) -> None:
+        super().__init__(1, tree, label_heads)
+
+
+def _positive(temperature: float) -> float:
+    if not temperature > 0:
+        raise ValueError(f"temperature is {temperature}, but has to be more than 0.")
+    return temperature

@@ -13,7 +13,9 @@ from .tok2vec import initialize_tok2vec
 
 
 def build_crf_tagger(
-    tok2vec: Model[List[Doc], List[Floats2d]], nO: Optional[int] = None
+    tok2vec: Model[List[Doc], List[Floats2d]],
+    nO: Optional[int] = None,
+    transitions: bool = True,
 ) -> Model[List[Doc], ChainScores]:
     """Score the tags of each token, and each tag after each other.
 
@@ -21,6 +23,8 @@ def build_crf_tagger(
     parameters of this model, so the optimizer, averaging and serialization take them along.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): Token vectors, or a listener to them.
+    transitions (bool): Score transitions, start and end; else these remain zero, and the tagging
+        scheme is all that links a token's tag to its neighbours'.
     nO (Optional[int]): Number of tags. The component sets it from its labels.
     RETURNS (Model[List[Doc], ChainScores]): The model. The gradient it takes is ChainScores too.
     """
@@ -33,6 +37,7 @@ def build_crf_tagger(
         params={"transitions": None, "start": None, "end": None},
         layers=[tok2vec, emissions],
         refs={"tok2vec": tok2vec, "emissions": emissions},
+        attrs={"has_transitions": transitions},
     )
 
 
@@ -48,9 +53,10 @@ def forward(
         emissions, backprop_emissions = linear(X, is_train)
 
     def backprop(d_scores: ChainScores) -> List[Doc]:
-        model.inc_grad("transitions", d_scores.transitions)
-        model.inc_grad("start", d_scores.start)
-        model.inc_grad("end", d_scores.end)
+        if model.attrs["has_transitions"]:
+            model.inc_grad("transitions", d_scores.transitions)
+            model.inc_grad("start", d_scores.start)
+            model.inc_grad("end", d_scores.end)
         with one_blas_thread():
             dX = backprop_emissions(d_scores.emissions)
         return backprop_tok2vec(model.ops.unflatten(dX, lengths))  # type: ignore[call-overload]

@@ -16,6 +16,7 @@ from ..losses import DistillationLoss, arc_cross_entropy
 from ..models.biaffine_parser import SentenceScorer, resize_biaffine_parser
 from ..scores import (
     ArcScores,
+    FinerChainScores,
     Scores,
     SentenceGroup,
     TeacherHead,
@@ -303,7 +304,7 @@ class BiaffineParser(StructuredPipe):
 
     def get_teacher_student_loss(
         self,
-        teacher_scores: Scores,
+        teacher_scores: Union[Scores, FinerChainScores],
         student_scores: SentenceScorer,
         teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, ArcScores]:

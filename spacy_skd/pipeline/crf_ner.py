@@ -11,10 +11,10 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, get_array_module
 
 from ..decoding import viterbi
-from ..losses import DistillationLoss, chain_nll
+from ..losses import FINER_POTENTIALS, DistillationLoss, chain_nll
 from ..models.crf_tagger import resize_crf_tagger
 from ..schemes import TagScheme
-from ..scores import ChainScores, Scores, TeacherHead
+from ..scores import ChainScores, FinerChainScores, Scores, TeacherChain, TeacherHead
 from .gold import allowed_tags, gold_tags, wrong_entities
 from .structured_pipe import Loss, StructuredPipe
 
@@ -220,7 +220,7 @@ class CRFEntityRecognizer(StructuredPipe):
         gold, gradient = chain_nll(scores, scheme.valid, allowed, gold_weights, wrong)
         if teacher is None:
             return Loss(gold, 0.0, gradient)
-        known = self._known_to(teacher)
+        known = self._known_to(teacher.labels)
         weights = numpy.repeat(weight, scores.lengths)
         weights[(tags >= 0) & ~known[tags]] = 0
         if not weights.any():
@@ -237,24 +237,27 @@ class CRFEntityRecognizer(StructuredPipe):
 
     def get_teacher_student_loss(
         self,
-        teacher_scores: Scores,
+        teacher_scores: Union[Scores, FinerChainScores],
         student_scores: ChainScores,
         teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, ChainScores]:
         """See StructuredPipe.get_teacher_student_loss."""
-        assert isinstance(teacher_scores, ChainScores)
+        assert isinstance(teacher_scores, (ChainScores, FinerChainScores))
         weights = self.model.ops.alloc1f(len(student_scores.emissions)) + 1
         valid = self.scheme.valid
         if teacher_labels is not None:
-            known = TagScheme(self.scheme.name, teacher_labels)
-            valid = valid.restrict(self.scheme.index_in(known) >= 0)
+            valid = valid.restrict(self._known_to(teacher_labels))
         return self._loss_function.chain(student_scores, teacher_scores, valid, weights)
 
-    def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> ChainScores:
+    def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> TeacherChain:
         """See StructuredPipe.in_student_labels."""
         assert isinstance(scores, ChainScores) and teacher.scheme is not None
         if teacher.scheme == self.scheme:
             return scores
+        if teacher.scheme.is_finer_than(self.scheme):
+            self._check_scheme(teacher)
+            tag_of = teacher.scheme.index_in(self.scheme)
+            return FinerChainScores(scores, teacher.scheme.valid.restrict(tag_of >= 0), tag_of)
         # Of the scores' array module: cupy arrays take no index arrays of the host.
         xp = get_array_module(scores.emissions)
         tags = xp.asarray(self.scheme.index_in(teacher.scheme))
@@ -269,13 +272,24 @@ class CRFEntityRecognizer(StructuredPipe):
 
     def _check_teacher(self, head: TeacherHead) -> None:
         super()._check_teacher(head)
-        assert head.scheme is not None
-        self.scheme.index_in(head.scheme)
+        self._check_scheme(head)
 
-    def _known_to(self, teacher: TeacherHead) -> numpy.ndarray:
-        """Which tags a teacher knows: bool, (n_tags,)."""
-        assert teacher.scheme is not None
-        return self.scheme.index_in(teacher.scheme) >= 0
+    def _check_scheme(self, head: TeacherHead) -> None:
+        """Whether the objective can compare the tags of teacher and student."""
+        assert head.scheme is not None
+        finer = head.scheme.is_finer_than(self.scheme)
+        if finer and FINER_POTENTIALS not in self._loss_function.accepts:
+            raise ValueError(
+                f'The scores of component "{self.name}"\'s teacher are over {head.scheme.name} '
+                f"tags and can't be expressed in {self.scheme.name} bigram by bigram, as "
+                f'{type(self._loss_function).__name__} compares them: set scheme = "'
+                f'{head.scheme.name}" for the student, or use an objective on whole sequences, '
+                'such as "spacy-skd.StructuralCE.v1" or "spacy-skd.PosteriorKL.v1".'
+            )
+
+    def _known_to(self, labels: Iterable[str]) -> numpy.ndarray:
+        """The tags of labels that a teacher knows: bool, (n_tags,)."""
+        return self.scheme.index_in(TagScheme(self.scheme.name, labels)) >= 0
 
     def _meet(self, examples: List[Example]) -> None:
         # As spaCy's `ner`, which learns labels as they come.

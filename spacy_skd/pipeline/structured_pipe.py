@@ -30,9 +30,9 @@ from spacy.util import SimpleFrozenList, check_lexeme_norms
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
-from ..losses import DistillationLoss, SubstructureKL
-from ..scores import Scores, TeacherHead
-from .distillation import DistillationWeight, TeacherHandle
+from ..losses import DistillationLoss, Mix, SubstructureKL, Weight
+from ..scores import FinerChainScores, Scores, TeacherHead
+from .teacher_handle import TeacherHandle
 
 # What spaCy's own `ner` and `parser` have, and where to turn instead.
 _NOT_HERE = {
@@ -103,7 +103,7 @@ class StructuredPipe(TrainablePipe):
         self.distillation = distillation
         self.scorer = scorer
         self.cfg: Dict[str, Any] = {"labels": []}
-        self._weight = DistillationWeight(distillation_weight, name)
+        self.distillation_weight = distillation_weight
         self._teacher = TeacherHandle()
         # `nlp.resume_training` puts a copy of the model here, for `rehearse`.
         self._rehearsal_model: Optional[Model[List[Doc], Any]] = None
@@ -338,12 +338,14 @@ class StructuredPipe(TrainablePipe):
         return loss.gold + loss.distill, loss.gradient
 
     def finish_update(self, sgd: Optimizer) -> None:
-        """Update the parameters; a schedule of the distillation weight goes on by one step.
+        """Update the parameters; schedules of the distillation go on by one step.
 
         sgd (Optimizer): The optimizer.
         """
         super().finish_update(sgd)
         self._weight.step()
+        if isinstance(self.distillation, Mix):
+            self.distillation.step()
 
     def _learn(
         self,
@@ -445,7 +447,12 @@ class StructuredPipe(TrainablePipe):
 
     @distillation_weight.setter
     def distillation_weight(self, value: Union[float, Iterator[float]]) -> None:
-        self._weight = DistillationWeight(value, self.name)
+        self._weight = Weight(
+            value,
+            f'The distillation_weight of component "{self.name}" is {{value}}: set it to a number '
+            "from 0 (gold loss alone) to 1 (distillation loss alone).",
+            largest=1.0,
+        )
 
     def set_teacher(self, head: Optional[TeacherHead]) -> None:
         """Give the component its teacher, or take it away.
@@ -511,7 +518,7 @@ class StructuredPipe(TrainablePipe):
 
     def get_teacher_student_loss(
         self,
-        teacher_scores: Scores,
+        teacher_scores: Union[Scores, FinerChainScores],
         student_scores: Any,
         teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, Scores]:
@@ -525,7 +532,9 @@ class StructuredPipe(TrainablePipe):
         """
         raise NotImplementedError
 
-    def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> Scores:
+    def in_student_labels(
+        self, scores: Scores, teacher: TeacherHead
+    ) -> Union[Scores, FinerChainScores]:
         """A teacher's scores in the order of this component's labels, matched by name.
 
         scores (Scores): The teacher's scores.

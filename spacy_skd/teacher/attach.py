@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from copy import copy
 from itertools import tee
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple, Union
@@ -102,7 +103,8 @@ def _students(
     pipes = {name: pipe for name, pipe in nlp.components if isinstance(pipe, StructuredPipe)}
     if distillation is not None:
         for pipe in pipes.values():
-            pipe.distillation = distillation
+            # A copy, since a mixture's schedules go on with the steps of one component.
+            pipe.distillation = copy(distillation)
     if isinstance(distillation_weight, Iterator):
         # A schedule is a generator: each component goes through one of its own.
         for pipe, schedule in zip(pipes.values(), tee(distillation_weight, len(pipes))):
@@ -117,8 +119,7 @@ def _students(
             raise ValueError(
                 f'The distillation loss of component "{name}" is a '
                 f"{type(pipe.distillation).__name__}, which does not compare sub-structures: use "
-                '"spacy-skd.SubstructureKL.v1", "spacy-skd.PosteriorKL.v1" or '
-                '"spacy-skd.SubstructureMSE.v1".'
+                'one of spacy-skd\'s, such as "spacy-skd.SubstructureKL.v1".'
             )
     if not students:
         raise ValueError(

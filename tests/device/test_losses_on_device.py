@@ -5,7 +5,17 @@ import pytest
 from both_sides import arc_scores, assert_same_on_device, chain_scores, draw, to_device
 from device_array import xp
 
-from spacy_skd.losses import SubstructureKL, SubstructureMSE, arc_cross_entropy, chain_nll
+from spacy_skd.losses import (
+    HardLabels,
+    Mix,
+    PosteriorKL,
+    StructuralCE,
+    SubstructureKL,
+    SubstructureMSE,
+    TopK,
+    arc_cross_entropy,
+    chain_nll,
+)
 from spacy_skd.schemes import TagScheme
 
 LENGTHS = (4, 0, 1, 7)
@@ -16,6 +26,13 @@ LOSSES = [
     SubstructureMSE(transitions=False),
     SubstructureKL(),
     SubstructureKL(temperature=2.0),
+    StructuralCE(),
+    StructuralCE(tree=True),
+    PosteriorKL(temperature=2.0, tree=True),
+    TopK(3),
+    TopK(3, tree=True),
+    HardLabels(),
+    Mix({"a": SubstructureKL(), "b": StructuralCE()}, {"a": 1.0, "b": 0.5}),
 ]
 
 

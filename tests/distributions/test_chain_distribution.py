@@ -1,6 +1,5 @@
 """The partition function and marginals against every tag sequence, in both schemes."""
 
-from itertools import pairwise, product
 from typing import Any, List, Optional, Tuple
 
 import numpy
@@ -8,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structures import Params, sequences
 
 from spacy_skd.distributions import chain
 from spacy_skd.distributions.chain import (
@@ -19,7 +19,6 @@ from spacy_skd.distributions.chain import (
 )
 from spacy_skd.schemes import TagScheme, ValidTags
 
-Params = Tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 SCHEMES = [TagScheme("BIO", ["X", "Y"]), TagScheme("BILUO", ["X"])]
 
 
@@ -37,29 +36,6 @@ def make_allowed(n_tokens: int, n_tags: int, seed: int) -> torch.Tensor:
     allowed = torch.tensor(rng.random((n_tokens, n_tags)) < 0.5)
     allowed[:, 0] = True  # O, so that every doc has a sequence
     return allowed
-
-
-def sequences(
-    params: Params, valid: ValidTags, allowed: Optional[torch.Tensor] = None
-) -> Tuple[List[Tuple[int, ...]], torch.Tensor]:
-    """Every tag sequence of one doc that is possible, and their scores."""
-    emissions, transitions, start, end = params
-    n_tokens, n_tags = emissions.shape
-    found, scores = [], []
-    for tags in product(range(n_tags), repeat=n_tokens):
-        pairs = list(pairwise(tags))
-        if not (
-            valid.start[tags[0]]
-            and valid.end[tags[-1]]
-            and all(valid.transitions[i, j] for i, j in pairs)
-            and (allowed is None or all(allowed[t, tag] for t, tag in enumerate(tags)))
-        ):
-            continue
-        found.append(tags)
-        score = start[tags[0]] + end[tags[-1]]
-        score = score + sum(emissions[t, tag] for t, tag in enumerate(tags))
-        scores.append(score + sum(transitions[i, j] for i, j in pairs))
-    return found, torch.stack(scores) if scores else torch.empty(0)
 
 
 def scaled_sum_of(way: Any, phi: Any, counts: numpy.ndarray) -> Optional[torch.Tensor]:

@@ -1,13 +1,13 @@
 """Distributions over dependency trees against the enumeration of all of them."""
 
-from itertools import product
-from typing import Dict, List, Tuple
+from typing import List, Tuple
 
 import numpy
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structures import choices, trees, weights_of
 
 from spacy_skd.distributions.tree import (
     arc_marginals,
@@ -16,8 +16,6 @@ from spacy_skd.distributions.tree import (
     log_partition,
 )
 from spacy_skd.scores import SentenceGroup
-
-Tree = Tuple[int, ...]
 
 
 def make_arcs(
@@ -28,34 +26,6 @@ def make_arcs(
     rng = numpy.random.default_rng(seed)
     scores = rng.normal(size=group.is_arc.shape) * scale
     return torch.tensor(scores), torch.tensor(group.is_arc)
-
-
-def choices(length: int) -> List[Tree]:
-    """All choices of a head for each token."""
-    heads = [[h for h in range(length + 1) if h != d + 1] for d in range(length)]
-    return list(product(*heads))
-
-
-def trees(length: int) -> List[Tree]:
-    """All single-root trees: from every token the way leads to the root."""
-
-    def is_tree(heads: Tree) -> bool:
-        for d in range(length):
-            node = d + 1
-            for _ in range(length):
-                node = heads[node - 1] if node else 0
-            if node:
-                return False
-        return heads.count(0) == 1
-
-    return [heads for heads in choices(length) if is_tree(heads)]
-
-
-def weights_of(scores: torch.Tensor, structures: List[Tree]) -> Dict[Tree, torch.Tensor]:
-    return {
-        heads: torch.stack([scores[d, h] for d, h in enumerate(heads)]).sum()
-        for heads in structures
-    }
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 5.0])

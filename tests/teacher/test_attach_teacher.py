@@ -1,5 +1,6 @@
 """The callback: what it leaves of itself in the config, what it costs, what it refuses."""
 
+import copy
 import io
 import shutil
 import warnings
@@ -17,7 +18,7 @@ from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
 from thinc.api import Config
 
-from spacy_skd.losses import SubstructureKL
+from spacy_skd.losses import Mix, SubstructureKL
 from spacy_skd.teacher.attach import attach_teacher, remove_block
 
 BLOCK = '"spacy-skd.attach_teacher.v1"\npath = ${paths.teacher}\n'
@@ -207,9 +208,27 @@ def test_sourced_components_can_be_given_a_loss_and_a_schedule(
         seen.append([student.distillation_weight for student in students])
         losses = nlp.update(examples, sgd=sgd)
     assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
-    assert all(student.distillation is loss for student in students)
+    assert all(vars(student.distillation) == vars(loss) for student in students)
     # Each goes through the whole schedule, not through every other value of it.
     assert seen == [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3]]
+
+
+def test_a_mixture_of_several_components_goes_through_its_schedule_in_each(
+    cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    gold.make_cnn(gold.docs, 0).to_disk(tmp_path / "source")
+    nlp = spacy.load(tmp_path / "source")
+    mixture = Mix({"kl": SubstructureKL()}, {"kl": (i / 10 for i in range(1, 9))})
+    attach_teacher(cnn_teacher, distillation=mixture)(nlp)
+    examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab)[:3]]
+    sgd = nlp.resume_training()
+    seen = []
+    for _ in range(3):
+        seen.append([nlp.get_pipe(n).distillation.weights["kl"].value for n in ("ner", "parser")])
+        nlp.update(examples, sgd=sgd)
+    assert seen == [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3]]
+    # A pipeline is copied while it trains.
+    assert copy.deepcopy(nlp.get_pipe("ner")).distillation.weights["kl"].value == 0.4
 
 
 # Cheap
@@ -406,7 +425,7 @@ def test_labels_that_one_side_lacks(
 def test_scheme_that_can_t_be_converted(
     cnn_teacher: Path, init_student: Callable[..., Language]
 ) -> None:
-    with pytest.raises(ValueError, match=r'BILUO teacher.*scheme = "BILUO"') as error:
+    with pytest.raises(ValueError, match=r'over BILUO tags.*scheme = "BILUO"') as error:
         init_student({"paths.teacher": str(cnn_teacher), "components.ner.scheme": "BIO"})
     _one_sentence(error)
 

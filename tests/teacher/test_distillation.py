@@ -1,5 +1,6 @@
 """Students that learn from a teacher: which scores meet which, what counts how much."""
 
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple
@@ -13,7 +14,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_skd.losses import SubstructureKL
+from spacy_skd.losses import StructuralCE, SubstructureKL
 from spacy_skd.schemes import TagScheme, ValidTags
 from spacy_skd.scores import ArcScores, ChainScores
 
@@ -96,15 +97,57 @@ def _raw(gold: SimpleNamespace) -> Callable[[Language], List[Example]]:
 # It learns
 
 
-@pytest.mark.parametrize("kind", ["SubstructureKL", "SubstructureMSE"])
+MIX = """
+@losses = "spacy-skd.Mix.v1"
+weights = {"kl": 0.5, "ce": 1.0}
+
+[components.NAME.distillation.losses]
+
+[components.NAME.distillation.losses.kl]
+@losses = "spacy-skd.SubstructureKL.v1"
+temperature = 2.0
+
+[components.NAME.distillation.losses.ce]
+@losses = "spacy-skd.StructuralCE.v1"
+"""
+OBJECTIVES = {
+    "KL": '@losses = "spacy-skd.SubstructureKL.v1"',
+    "MSE": '@losses = "spacy-skd.SubstructureMSE.v1"',
+    "CE": '@losses = "spacy-skd.StructuralCE.v1"',
+    "CE of trees": '@losses = "spacy-skd.StructuralCE.v1"\ntree = true',
+    "posteriors": '@losses = "spacy-skd.PosteriorKL.v1"\ntemperature = 2.0',
+    "posteriors of trees": '@losses = "spacy-skd.PosteriorKL.v1"\ntree = true',
+    "best five": '@losses = "spacy-skd.TopK.v1"',
+    "best three trees": '@losses = "spacy-skd.TopK.v1"\nk = 3\ntree = true',
+    "hard labels": '@losses = "spacy-skd.HardLabels.v1"',
+    "hard trees": '@losses = "spacy-skd.HardLabels.v1"\ntree = true',
+    "mixture": MIX,
+}
+KL = OBJECTIVES["KL"]
+
+
+def _with_objective(text: str, block: str) -> str:
+    for name in HEADS:
+        header = f"[components.{name}.distillation]\n"
+        text = text.replace(header + KL, header + block.replace("NAME", name))
+    return text
+
+
+@pytest.mark.parametrize("scheme", ["BILUO", "BIO"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_student_comes_to_agree_with_its_teacher(
-    kind: str,
+    objective: str,
+    scheme: str,
     cnn_teacher: Path,
     init_student: Callable[..., Language],
     gold: SimpleNamespace,
     corpus: Path,
 ) -> None:
-    text = gold.distillation.replace("SubstructureKL", kind)
+    text = _with_objective(gold.distillation, OBJECTIVES[objective])
+    if scheme == "BIO":
+        if objective in ("KL", "MSE", "mixture"):
+            pytest.skip("it compares bigrams, which a BIO student of a BILUO teacher can't")
+        text = text.replace('scheme = "BILUO"', 'scheme = "BIO"')
     weights = {f"components.{name}.distillation_weight": 1.0 for name in HEADS}
     overrides = {"paths.teacher": str(cnn_teacher), "training.dropout": 0.0, **weights}
     nlp = init_student(overrides, text)
@@ -304,6 +347,72 @@ def test_a_bio_teacher_of_a_biluo_student(
     assert seen["O"] == own["O"]
 
 
+def test_a_mixture_is_the_sum_of_its_parts_and_its_schedules_go_on(
+    cnn_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
+) -> None:
+    schedule = """
+[components.NAME.distillation.weights.kl]
+@schedules = "warmup_linear.v1"
+initial_rate = 1.0
+warmup_steps = 0
+total_steps = 4
+"""
+    block = MIX.replace('weights = {"kl": 0.5, "ce": 1.0}\n', "")
+    block += "\n[components.NAME.distillation.weights]\nce = 0.5\n" + schedule
+    nlp = init_student(
+        {"paths.teacher": str(cnn_teacher)}, _with_objective(gold.distillation, block)
+    )
+    ner = nlp.get_pipe("ner")
+    mixture = ner.distillation
+    examples = _raw(gold)(nlp)
+
+    def losses() -> List[float]:
+        scores = ner.model.predict([eg.predicted for eg in examples])
+        values = []
+        for loss in (mixture, *mixture.losses.values()):
+            ner.distillation = loss
+            values.append(ner.get_loss(examples, scores)[0])
+        ner.distillation = mixture
+        return values
+
+    sgd = nlp.create_optimizer()
+    seen = []
+    for _ in range(6):
+        # As in the training loop with accumulate_gradient = 2.
+        nlp.update(examples[:3], sgd=False)
+        nlp.update(examples[3:], sgd=False)
+        weight = mixture.weights["kl"].value
+        both, kl, ce = losses()
+        assert both == pytest.approx(weight * kl + 0.5 * ce, rel=1e-5)
+        seen.append(weight)
+        for _, pipe in nlp.pipeline:
+            pipe.finish_update(sgd)
+    assert seen == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    assert ner.distillation.weights["ce"].value == 0.5
+    # What is pickled is the present value.
+    again = pickle.loads(pickle.dumps(ner.distillation))
+    again.step()
+    assert again.weights["kl"].value == 0.0
+
+
+def test_a_chain_without_transitions(
+    cnn_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
+) -> None:
+    block = _with_objective(gold.distillation, OBJECTIVES["CE"]).replace(
+        '@architectures = "spacy-skd.CRFTagger.v1"\n',
+        '@architectures = "spacy-skd.CRFTagger.v1"\ntransitions = false\n',
+    )
+    nlp = init_student({"paths.teacher": str(cnn_teacher)}, block)
+    examples, ner = _all(gold)(nlp), nlp.get_pipe("ner")
+    sgd = nlp.create_optimizer()
+    history = [nlp.update(examples, sgd=sgd)["ner"] for _ in range(12)]
+    assert history[-1] < 0.6 * history[0]
+    for name in ("transitions", "start", "end"):
+        assert not ner.model.get_param(name).any()
+    ner.add_label("ACT")
+    assert not ner.model.get_param("transitions").any()
+
+
 def test_student_labels_come_from_the_teacher_where_the_corpus_has_none(
     cnn_teacher: Path, init_student: Callable[..., Language], corpus: Path
 ) -> None:
@@ -412,6 +521,21 @@ def test_distill(name: str, cnn_teacher: Path, student: Language, gold: SimpleNa
         assert losses[name] == losses[f"{name}_distill"]
         history.append(losses[name])
     assert history[-1] < 0.6 * history[0]
+
+
+def test_distill_a_bio_student_from_a_biluo_teacher(
+    cnn_teacher: Path, gold: SimpleNamespace
+) -> None:
+    student = gold.make_cnn(gold.docs, 0, gold.cnn.replace('scheme = "BILUO"', 'scheme = "BIO"'))
+    teacher, docs = _teacher_docs(cnn_teacher, gold)
+    examples = [Example(doc.copy(), doc) for doc in docs]
+    ner = student.get_pipe("ner")
+    with pytest.raises(ValueError, match=r"over BILUO tags.*SubstructureKL.*StructuralCE"):
+        ner.distill(teacher.get_pipe("ner"), examples)
+    ner.distillation = StructuralCE()
+    student.get_pipe("tok2vec").update(examples)
+    losses = ner.distill(teacher.get_pipe("ner"), examples)
+    assert losses["ner"] > 0
 
 
 @pytest.mark.parametrize("name", HEADS)
