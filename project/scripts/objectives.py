@@ -1,0 +1,207 @@
+"""Compare the distillation objectives: one student, one teacher, as many updates, several seeds.
+
+Each objective's weight and temperature are chosen on dev with the first seed, from the grid below;
+the other seeds train with what was chosen.
+"""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Dict, Iterator, List, Tuple
+
+import srsly
+import typer
+from spacy import util
+from thinc.api import Config
+from wasabi import msg
+
+TRAIN = Path(__file__).parent / "train.py"
+CONFIG = Path(__file__).parents[2] / "configs" / "distill.cfg"
+
+# The grid: shares of the distillation loss, and each objective's settings
+WEIGHTS = (0.5, 0.9)
+LOCAL: Dict[str, Dict[str, List[Any]]] = {
+    "SubstructureMSE": {},
+    "SubstructureMSE, not centred": {"center": [False]},
+    "SubstructureKL": {"temperature": [1.0, 2.0]},
+}
+OBJECTIVES: Dict[str, Dict[str, Dict[str, List[Any]]]] = {
+    "ner": {
+        **LOCAL,
+        "SubstructureMSE, emissions": {"transitions": [False]},
+        "StructuralCE": {},
+        "PosteriorKL": {"temperature": [1.0, 2.0]},
+        "TopK": {},
+        "HardLabels": {},
+    },
+    "parser": {
+        **LOCAL,
+        "TopK": {},
+        "HardLabels": {},
+        "StructuralCE, trees": {"tree": [True]},
+        "PosteriorKL, trees": {"tree": [True], "temperature": [1.0, 2.0]},
+        "TopK, trees": {"tree": [True]},
+        "HardLabels, trees": {"tree": [True]},
+    },
+}
+GOLD = "gold alone"
+SCORE_WEIGHTS = {"ner": {"ents_f": 1.0}, "parser": {"dep_uas": 0.5, "dep_las": 0.5}}
+
+
+def variants(task: str, objective: str) -> Iterator[Dict[str, Any]]:
+    """The settings of an objective on the grid.
+
+    task (str): "ner" or "parser".
+    objective (str): One of OBJECTIVES, or GOLD.
+    YIELDS (Dict[str, Any]): `weight` and the objective's own settings.
+    """
+    if objective == GOLD:
+        yield {"weight": 0.0}
+        return
+    settings = OBJECTIVES[task][objective]
+    for weight, *values in product(WEIGHTS, *settings.values()):
+        yield {"weight": weight, **dict(zip(settings, values, strict=True))}
+
+
+def variant_name(settings: Dict[str, Any]) -> str:
+    """RETURNS (str): A folder's name."""
+    return "-".join(f"{key}-{value}" for key, value in settings.items())
+
+
+def make_config(task: str, objective: str, settings: Dict[str, Any], steps: int) -> Config:
+    """distill.cfg with one component, and another objective.
+
+    task (str): "ner" or "parser".
+    objective (str): One of OBJECTIVES, or GOLD.
+    settings (Dict[str, Any]): From `variants`.
+    steps (int): Updates.
+    RETURNS (Config): The config, not interpolated.
+    """
+    config = util.load_config(CONFIG, interpolate=False)
+    config["nlp"]["pipeline"] = [task]
+    config["components"] = {task: config["components"][task]}
+    config["training"]["score_weights"] = SCORE_WEIGHTS[task]
+    config["training"]["max_steps"] = steps
+    config["training"]["eval_frequency"] = max(1, steps // 4)
+    component = config["components"][task]
+    if objective == GOLD:
+        component["distillation"] = None
+        component["distillation_weight"] = 0.0
+        config["initialize"]["before_init"] = None
+        config["corpora"]["train"] = config["corpora"]["train"]["corpora"]["gold"]
+    else:
+        own = {key: value for key, value in settings.items() if key != "weight"}
+        name = objective.partition(",")[0]
+        component["distillation"] = {"@losses": f"spacy-skd.{name}.v1", **own}
+        component["distillation_weight"] = settings["weight"]
+    return config
+
+
+class Runs:
+    """The trainings of one task.
+
+    task (str): "ner" or "parser".
+    folder (Path): Where configs and pipelines go.
+    steps (int): Updates of each.
+    arguments (List[str]): Further arguments of train.py.
+    """
+
+    def __init__(self, task: str, folder: Path, steps: int, arguments: List[str]) -> None:
+        self.task = task
+        self.folder = folder
+        self.steps = steps
+        self.arguments = arguments
+
+    def path(self, objective: str, settings: Dict[str, Any]) -> Path:
+        """RETURNS (Path): The folder of a variant's seeds."""
+        return self.folder / objective.replace(", ", "-").replace(" ", "-") / variant_name(settings)
+
+    def train(self, objective: str, settings: Dict[str, Any], seeds: List[int]) -> List[Any]:
+        """Train seeds that are not there yet.
+
+        objective (str): One of OBJECTIVES, or GOLD.
+        settings (Dict[str, Any]): From `variants`.
+        seeds (List[int]): The seeds.
+        RETURNS (List[Any]): What train.py recorded of each.
+        RAISES (RuntimeError): If a training fails.
+        """
+        path = self.path(objective, settings)
+        path.mkdir(parents=True, exist_ok=True)
+        config = path / "config.cfg"
+        text = make_config(self.task, objective, settings, self.steps).to_str(interpolate=False)
+        config.write_text(text, encoding="utf8")
+        with_teacher = objective != GOLD
+        arguments = [a for a in self.arguments if with_teacher or not a.startswith(TEACHER_ONLY)]
+        command = [sys.executable, "-u", str(TRAIN), str(config), str(path)]
+        command += ["--seeds", " ".join(map(str, seeds)), *arguments]
+        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if run.returncode:
+            raise RuntimeError(f"Training {config} failed:\n{run.stdout[-2000:]}")
+        records = [srsly.read_json(path / f"seed-{seed}" / "run.json") for seed in seeds]
+        scores = " ".join(f"{record['score']:.4f}" for record in records)
+        print(f"{self.task} {objective:<30} {variant_name(settings):<32} {scores}", flush=True)
+        return records
+
+
+# Settings that only a config with a teacher has, as --name=value
+TEACHER_ONLY = ("--paths.raw", "--paths.teacher")
+
+
+def search(runs: Runs, objective: str, seeds: List[int]) -> Dict[str, Any]:
+    """Choose an objective's settings by the first seed's dev score, then train the other seeds.
+
+    runs (Runs): The task's trainings.
+    objective (str): One of OBJECTIVES, or GOLD.
+    seeds (List[int]): The seeds.
+    RETURNS (Dict[str, Any]): The grid's scores, the settings chosen and where its seeds are.
+    """
+    tried: List[Tuple[float, Dict[str, Any]]] = []
+    for settings in variants(runs.task, objective):
+        tried.append((runs.train(objective, settings, seeds[:1])[0]["score"], settings))
+    _, chosen = max(tried, key=lambda pair: pair[0])
+    if seeds[1:]:
+        runs.train(objective, chosen, seeds)
+    return {
+        "grid": [{"score": score, **settings} for score, settings in tried],
+        "chosen": chosen,
+        "path": str(runs.path(objective, chosen)),
+    }
+
+
+def main(
+    task: Annotated[str, typer.Argument(help="ner or parser")],
+    output: Annotated[Path, typer.Argument(help="JSON file to write")],
+    folder: Annotated[Path, typer.Argument(help="Where the trained pipelines go")],
+    corpus: Annotated[Path, typer.Argument(help="Folder with train.spacy and dev.spacy")],
+    raw: Annotated[Path, typer.Argument(help="Raw text, JSONL")],
+    teacher: Annotated[Path, typer.Argument(help="The teacher's pipeline")],
+    cache: Annotated[Path, typer.Argument(help="The file that keeps its scores")],
+    steps: Annotated[int, typer.Option(min=1, help="Updates")] = 2000,
+    seeds: Annotated[str, typer.Option(help="Seeds, separated by spaces")] = "0 1 2",
+    jobs: Annotated[int, typer.Option(min=1, help="How many objectives train at a time")] = 2,
+    gpu_id: Annotated[int, typer.Option(help="GPU ID or -1 for CPU")] = -1,
+) -> None:
+    """Train a student of one component by each objective."""
+    if task not in OBJECTIVES:
+        msg.fail(f"There are objectives for {' and '.join(OBJECTIVES)}, not for {task}.", exits=1)
+    arguments = ["--gpu-id", str(gpu_id), "--threads", "1"]
+    arguments += [f"--paths.train={corpus / 'train.spacy'}", f"--paths.dev={corpus / 'dev.spacy'}"]
+    arguments += [f"--paths.raw={raw}", f"--paths.teacher={teacher}"]
+    arguments += [f"--paths.teacher_cache={cache}"]
+    runs = Runs(task, folder, steps, arguments)
+    names = [GOLD, *OBJECTIVES[task]]
+    numbers = [int(seed) for seed in seeds.split()]
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        found = list(pool.map(lambda name: search(runs, name, numbers), names))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    results = {"task": task, "steps": steps, "objectives": dict(zip(names, found, strict=True))}
+    srsly.write_json(output, results)
+    msg.good(f"What was tried and chosen is in {output}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    typer.run(main)
