@@ -16,12 +16,29 @@ from .pairs import Pair
 DOCS, TOKENS = 64, 50
 
 
+def make_scores(scheme: TagScheme, seed: int, n_docs: int, n_tokens: int) -> ChainScores:
+    """RETURNS (ChainScores): Random scores of docs of as many tokens each."""
+    rng = numpy.random.default_rng(seed)
+    n_tags = len(scheme)
+
+    def normal(*shape: int) -> Any:
+        return rng.normal(size=shape).astype("f")
+
+    return ChainScores(
+        emissions=normal(n_docs * n_tokens, n_tags),
+        transitions=normal(n_tags, n_tags),
+        start=normal(n_tags),
+        end=normal(n_tags),
+        lengths=[n_tokens] * n_docs,
+    )
+
+
 def pairs() -> List[Pair]:
     """RETURNS (List[Pair]): The pairs: forward and backward, 64 docs of 50 tokens."""
     found = []
     for n_labels in (4, 18):
         scheme = TagScheme("BILUO", [f"L{i}" for i in range(n_labels)])
-        student, teacher = _scores(scheme, 0), _scores(scheme, 1)
+        student, teacher = (make_scores(scheme, seed, DOCS, TOKENS) for seed in (0, 1))
         weights: Any = numpy.ones((DOCS * TOKENS,), dtype="f")
         shape = f"{DOCS} x {TOKENS} x {len(scheme)} tags"
         for loss in (SubstructureMSE(), SubstructureKL(temperature=2.0)):
@@ -45,22 +62,6 @@ def pairs() -> List[Pair]:
             )
         )
     return found
-
-
-def _scores(scheme: TagScheme, seed: int) -> ChainScores:
-    rng = numpy.random.default_rng(seed)
-    n_tags = len(scheme)
-
-    def normal(*shape: int) -> Any:
-        return rng.normal(size=shape).astype("f")
-
-    return ChainScores(
-        emissions=normal(DOCS * TOKENS, n_tags),
-        transitions=normal(n_tags, n_tags),
-        start=normal(n_tags),
-        end=normal(n_tags),
-        lengths=[TOKENS] * DOCS,
-    )
 
 
 def _bigrams(emissions: Tensor, transitions: Tensor) -> Tensor:

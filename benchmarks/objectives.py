@@ -1,0 +1,83 @@
+"""Local matching beside the objectives on whole structures, by sentence length and label count."""
+
+from functools import partial
+from typing import Any, List
+
+import numpy
+
+from spacy_skd.losses import PosteriorKL, StructuralCE, SubstructureKL, SubstructureMSE
+from spacy_skd.schemes import TagScheme
+from spacy_skd.scores import ArcScores, group_sentences
+
+from .losses import make_scores
+from .pairs import Pair
+
+TOKENS = 3200  # in each batch, whatever the length
+
+
+def pairs() -> List[Pair]:
+    """RETURNS (List[Pair]): The pairs: forward and backward, about 3,200 tokens."""
+    found = []
+    for length in (10, 50, 400):
+        for n_labels in (3, 18):
+            found += _of_chains(length, n_labels)
+    for length in (10, 25, 50):
+        found += _of_trees(length)
+    return found
+
+
+def _of_chains(length: int, n_labels: int) -> List[Pair]:
+    scheme = TagScheme("BIO", [f"L{i}" for i in range(n_labels)])
+    n_docs = TOKENS // length
+    student, teacher = (make_scores(scheme, seed, n_docs, length) for seed in (0, 1))
+    weights: Any = numpy.ones((n_docs * length,), dtype="f")
+    args = student, teacher, scheme.valid, weights
+    local = SubstructureMSE()
+    shape = f"chains, {length} tokens, {len(scheme)} tags"
+    return [
+        Pair(f"SubstructureMSE, {shape}", name, partial(local.chain, *args), partial(of, *args))
+        for name, of in (
+            ("StructuralCE", StructuralCE().chain),
+            ("PosteriorKL", PosteriorKL().chain),
+        )
+    ]
+
+
+def _of_trees(length: int) -> List[Pair]:
+    n_sents, n_labels = TOKENS // length, 40
+    student, teacher = (_arc_scores(seed, n_sents, length, n_labels) for seed in (0, 1))
+    weights: Any = numpy.ones((n_sents * length,), dtype="f")
+    args = student, teacher, numpy.ones((n_labels,), dtype=bool), weights, weights
+    local = SubstructureKL()
+    return [
+        Pair(
+            f"SubstructureKL, sentences, {length} tokens",
+            name,
+            partial(local.arcs, *args),
+            partial(of, *args),
+        )
+        for name, of in (
+            ("StructuralCE over trees", StructuralCE(tree=True).arcs),
+            ("PosteriorKL over trees", PosteriorKL(tree=True).arcs),
+        )
+    ]
+
+
+def _arc_scores(seed: int, n_sents: int, length: int, n_labels: int) -> ArcScores:
+    rng = numpy.random.default_rng(seed)
+    ends = numpy.arange(1, n_sents + 1) * length
+    groups = group_sentences(numpy.stack([ends - length, ends], axis=1))
+
+    def normal(*shape: int) -> Any:
+        return rng.normal(size=shape).astype("f")
+
+    # Four heads for each token, none of them itself.
+    position = numpy.tile(numpy.arange(length), n_sents)
+    heads: Any = numpy.array([[h for h in range(6) if h != d + 1][:4] for d in position])
+    return ArcScores(
+        starts=normal(n_sents * length, 2),
+        groups=groups,
+        arcs=[normal(len(group), length, length + 1) for group in groups],
+        heads=heads,
+        labels=normal(n_sents * length, 4, n_labels),
+    )
