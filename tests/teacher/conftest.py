@@ -213,6 +213,7 @@ def gold() -> SimpleNamespace:
         docs=gold_docs,
         make_example=make_example,
         make_cnn=make_cnn,
+        save_bert=save_bert,
         cnn=_CNN,
         distillation=_CNN + _DISTILLATION,
     )
@@ -266,13 +267,10 @@ stride = 48
 """
 
 
-@pytest.fixture(scope="session")
-def transformer_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher with a small random transformer, whose heads listen to it."""
-    pytest.importorskip("spacy_transformers")
+def save_bert(folder: Path, n_layers: int) -> None:
+    """A small random transformer."""
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    folder = tmp_path_factory.mktemp("transformer")
     words = sorted({token[0].lower() for sentence in SENTENCES for token in sentence})
     letters = [chr(c) for c in range(33, 127)]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(letters + words)]
@@ -284,12 +282,20 @@ def transformer_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         BertConfig(
             vocab_size=len(pieces),
             hidden_size=16,
-            num_hidden_layers=1,
+            num_hidden_layers=n_layers,
             num_attention_heads=2,
             intermediate_size=16,
             max_position_embeddings=512,
         )
     ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def transformer_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher with a small random transformer, whose heads listen to it."""
+    pytest.importorskip("spacy_transformers")
+    folder = tmp_path_factory.mktemp("transformer")
+    save_bert(folder, 1)
     text = _CNN[: _CNN.index("[components.tok2vec]")] + _TRANSFORMER.format(name=folder)
     text += "\n" + _CNN[_CNN.index("[components.ner]") :]
     text = text.replace('"tok2vec", "ner"', '"transformer", "ner"').replace(
