@@ -120,6 +120,30 @@ def tag_marginals(phi: ChainPotentials) -> Tensor:
     return tags
 
 
+def log_tag_marginals(phi: ChainPotentials) -> Tensor:
+    """The logarithms of `tag_marginals`, also of what underflows as a probability.
+
+    Position by position, forward and backward, in log space: slower, and right for every score.
+    Differentiable where the potentials are.
+
+    phi (ChainPotentials): The potentials.
+    RETURNS (Tensor): float64, log P(y_t = j), (n_tokens, n_tags); IMPOSSIBLE or less for what
+        can't be. Of a doc of which no sequence is possible it has no meaning.
+    """
+    counts = numpy.array([length for length in phi.lengths if length])
+    if not len(counts):
+        return phi.unary
+    transitions, start = phi.before
+    forward = _log_forward(phi.unary, start[0], transitions, counts)
+    ends = numpy.cumsum(counts)
+    in_doc = numpy.arange(ends[-1]) - numpy.repeat(ends - counts, counts)
+    reverse = torch.from_numpy(numpy.repeat(ends, counts) - 1 - in_doc).to(phi.unary.device)
+    reversed_unary = phi.unary.index_select(0, reverse)
+    backward = _log_forward(reversed_unary, torch.zeros_like(start[0]), transitions.T, counts)
+    joint = forward + backward.index_select(0, reverse) - phi.unary
+    return joint - joint.logsumexp(1, keepdim=True)
+
+
 def marginals(phi: ChainPotentials) -> Tuple[Tensor, Tensor]:
     """Posterior probabilities of tags and of tag bigrams: the log partition's gradient.
 
@@ -413,3 +437,23 @@ def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray, added: Optional[
     log_z = torch.cat(done[::-1]).logsumexp(1)
     log_z = log_z.masked_fill(log_z < IMPOSSIBLE / 2, -torch.inf)
     return log_z.index_select(0, order)
+
+
+def _log_forward(
+    unary: Tensor, start: Tensor, transitions: Tensor, counts: numpy.ndarray
+) -> Tensor:
+    """The log of the summed weight of what ends in each tag, up to each token of a doc.
+
+    unary (Tensor): (n_tokens, n_tags).
+    start (Tensor): (n_tags,); added at a doc's first token.
+    transitions (Tensor): (n_tags, n_tags).
+    counts (ndarray): int, (n_docs,); tokens in each doc, at least 1.
+    RETURNS (Tensor): (n_tokens, n_tags).
+    """
+    _, by_position, reach = _by_position(counts, unary.device)
+    steps = unary.index_select(0, by_position).split(reach)
+    found = [start + steps[0]]
+    for step in steps[1:]:
+        before = found[-1][: len(step), :, None] + transitions
+        found.append(before.logsumexp(1) + step)
+    return torch.empty_like(unary).index_copy(0, by_position, torch.cat(found))

@@ -74,6 +74,52 @@ def arc_marginals(arcs: Tensor, is_arc: Tensor) -> Tensor:
         return marginals.clamp(min=0.0)
 
 
+def log_arc_marginals(arcs: Tensor) -> Tensor:
+    """The logarithms of one sentence's `arc_marginals`, each as exact as the largest.
+
+    `arc_marginals` are off by some 1e-17, however small they are: a state's rates are summed in one
+    place and divide in another. Here each token in turn is eliminated last, with each of its arcs
+    as the only one: then no other state's rates depend on it. That takes L^4 steps.
+
+    arcs (Tensor): float64, (L, L + 1); log potentials of a sentence without padding.
+    RETURNS (Tensor): float64, (L, L + 1); IMPOSSIBLE for a token itself. Differentiable where the
+        potentials are.
+    """
+    length, device = len(arcs), arcs.device
+    # For each token, all of them, itself in the first place: (L, L).
+    order = numpy.array([[d, *(i for i in range(length) if i != d)] for d in range(length)])
+    places = torch.from_numpy(order).to(device)
+    root = arcs[:, 0][places]
+    rates = arcs[:, 1:][places[:, :, None], places[:, None, :]]
+    # Out of the first place one arc leads, to place h + 1: (L, L - 1, L).
+    leads = torch.eye(length, dtype=torch.bool, device=device)[1:]
+    first = rates[:, :1].expand(-1, length - 1, -1).masked_fill(~leads, IMPOSSIBLE)
+    others = rates[:, 1:]
+    eliminated: List[Tuple[Tensor, Tensor, Tensor]] = []
+    for i in range(length - 1, 0, -1):
+        away = others[:, i - 1, :i]
+        out = away.logsumexp(1)
+        share = (away - out[:, None])[:, None, :]
+        from_first, from_others = first[:, :, i], others[:, : i - 1, i]
+        first = torch.stack([first[:, :, :i], from_first[:, :, None] + share]).logsumexp(0)
+        detour = from_others[:, :, None] + share
+        others = torch.stack([others[:, : i - 1, :i], detour]).logsumexp(0)
+        eliminated.append((out, from_first, from_others))
+    # The weight of all trees rooted at each place: (L,), and for each arc (L, L - 1).
+    at_first = sum((out for out, _, _ in eliminated), arcs.new_zeros(length))
+    rooted: List[Tensor] = []
+    for out, from_first, from_others in eliminated[::-1]:
+        ways = [at_first[:, None] + from_first]
+        ways += [weight + from_others[:, k, None] for k, weight in enumerate(rooted)]
+        rooted.append(torch.stack(ways).logsumexp(0) - out[:, None])
+    weights = [(root[:, 0] + at_first)[:, None]]
+    if rooted:
+        weights.append((torch.stack(rooted, 2) + root[:, None, 1:]).logsumexp(2))
+    log_p = torch.cat(weights, 1).log_softmax(1)
+    heads = torch.cat([torch.zeros_like(places[:, :1]), places[:, 1:] + 1], 1)
+    return torch.full_like(arcs, IMPOSSIBLE).scatter(1, heads, log_p)
+
+
 def k_best_trees(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:
     """The most probable single-root trees of each sentence.
 

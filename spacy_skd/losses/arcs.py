@@ -9,7 +9,13 @@ from thinc.types import Floats1d, Ints1d
 from torch import Tensor
 
 from ..distributions.chain import IMPOSSIBLE
-from ..distributions.tree import arc_marginals, k_best_heads, k_best_trees, log_partition
+from ..distributions.tree import (
+    arc_marginals,
+    k_best_heads,
+    k_best_trees,
+    log_arc_marginals,
+    log_partition,
+)
 from ..scores import ArcScores, SentenceGroup
 from .autograd import ArcTensors, arc_tensors, differentiate, floats, integers, mask
 
@@ -66,11 +72,11 @@ def posterior_kl(
     tree: bool,
 ) -> Tuple[float, ArcScores]:
     """`PosteriorKL` for arcs; the arguments are described there."""
+    args = student, teacher, labels, weights, start_weights
+    if not tree:
+        return substructure_kl(*args, temperature=temperature)
     divergence = partial(softened_kl, temperature=temperature)
-    of_heads = partial(by_head, divergence=divergence, temperature=temperature)
-    of_trees = partial(kl_of_arc_marginals, temperature=temperature)
-    compared = of_trees if tree else of_heads
-    return _compare(compared, divergence, student, teacher, labels, weights, start_weights)
+    return _compare(partial(kl_of_arc_marginals, temperature=temperature), divergence, *args)
 
 
 def structural_ce(
@@ -83,10 +89,10 @@ def structural_ce(
     tree: bool,
 ) -> Tuple[float, ArcScores]:
     """`StructuralCE` for arcs; the arguments are described there."""
-    divergence = partial(softened_kl, temperature=1.0)
-    of_heads = partial(by_head, divergence=divergence, temperature=1.0)
-    compared = kl_of_trees if tree else of_heads
-    return _compare(compared, divergence, student, teacher, labels, weights, start_weights)
+    args = student, teacher, labels, weights, start_weights
+    if not tree:
+        return substructure_kl(*args, temperature=1.0)
+    return _compare(kl_of_trees, partial(softened_kl, temperature=1.0), *args)
 
 
 def top_k(
@@ -172,9 +178,17 @@ def kl_of_arc_marginals(
     """
     its = arc_marginals(teacher / temperature, is_arc)
     mine = arc_marginals(student / temperature, is_arc)
-    # What can't be, and what underflows, has a finite logarithm and no gradient.
-    log_p, log_q = (marginals.clamp(min=_SMALLEST).log() for marginals in (mine, its))
-    per_token = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(2)
+    log_p = mine.clamp(min=_SMALLEST).log()
+    # Where much of the student's probability is rounding, and that matters.
+    lost = ((mine < 1e-8 * its) & (its > 1e-12)).any(2).any(1)
+    n_tokens = is_arc.any(2).sum(1).cpu().tolist()
+    for s in lost.nonzero()[:, 0].cpu().tolist():
+        n = n_tokens[s]
+        exact = log_arc_marginals(student[s, :n, : n + 1] / temperature)
+        padded = F.pad(exact, (0, log_p.shape[2] - n - 1, 0, log_p.shape[1] - n))
+        log_p = log_p.index_copy(0, torch.tensor([s], device=log_p.device), padded[None])
+    log_q = its.clamp(min=_SMALLEST).log()
+    per_token = (its * (log_q - log_p)).masked_fill(its <= _SMALLEST, 0.0).sum(2)
     return temperature**2 * per_token, its
 
 

@@ -1,6 +1,6 @@
 """Losses on linear chains, in PyTorch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from ..distributions.chain import (
     IMPOSSIBLE,
+    ChainPotentials,
     doc_ends,
     k_best,
     log_partition,
+    log_tag_marginals,
     potentials,
     tag_marginals,
 )
@@ -98,6 +100,8 @@ def _compare(
     weights: Floats1d,
 ) -> Tuple[float, ChainScores]:
     def loss(scores: ChainTensors) -> Tensor:
+        if not len(scores.emissions):
+            return scores.emissions.sum()
         device = scores.emissions.device
         its = to_tensors(teacher, device)
         return divergence(scores, its, student.lengths, valid, floats(weights, device))
@@ -301,16 +305,39 @@ def kl_of_marginals(
     RETURNS (Tensor): Scalar.
     """
 
-    def posterior(scores: ChainTensors, valid: ValidTags) -> Tensor:
+    def phi(scores: ChainTensors, valid: ValidTags) -> ChainPotentials:
         softened = ChainTensors(*(tensor / temperature for tensor in _parts(scores)))
-        return tag_marginals(potentials(*_parts(softened), lengths, valid))
+        return potentials(*_parts(softened), lengths, valid)
 
-    mine = posterior(student, valid)
-    its = teacher.as_students(posterior(teacher.scores, teacher.valid), 1, mine.shape[1])
-    # What can't occur, and what underflows, has a finite logarithm and no gradient.
-    log_p, log_q = (of_tags.clamp(min=_SMALLEST).log() for of_tags in (mine, its))
-    per_token = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(1)
+    of_student = phi(student, valid)
+    mine = tag_marginals(of_student)
+    of_teacher = tag_marginals(phi(teacher.scores, teacher.valid))
+    its = teacher.as_students(of_teacher, 1, mine.shape[1])
+    log_p = mine.clamp(min=_SMALLEST).log()
+    counts = its > _SMALLEST
+    lost = ((mine < _SMALLEST) & counts).any(1)
+    if lost.any():
+        # There a probability of the student's has underflowed, and its gradient with it.
+        is_lost = [bool(part.any()) for part in lost.cpu().split(lengths)]
+        tokens = torch.tensor(
+            [t for d, part in zip(is_lost, _token_ranges(lengths)) if d for t in part],
+            device=weights.device,
+        )
+        part = replace(
+            of_student,
+            unary=of_student.unary.index_select(0, tokens),
+            lengths=[length for d, length in zip(is_lost, lengths) if d],
+        )
+        log_p = log_p.index_copy(0, tokens, log_tag_marginals(part))
+    log_q = its.clamp(min=_SMALLEST).log()
+    per_token = (its * (log_q - log_p)).masked_fill(~counts, 0.0).sum(1)
     return temperature**2 * (weights * per_token).sum()
+
+
+def _token_ranges(lengths: List[int]) -> List[range]:
+    """RETURNS (List[range]): The tokens of each doc."""
+    ends = torch.tensor(lengths, dtype=torch.long).cumsum(0).tolist()
+    return [range(end - length, end) for end, length in zip(ends, lengths)]
 
 
 def kl_of_sequences(
@@ -320,7 +347,8 @@ def kl_of_sequences(
     valid: ValidTags,
     weights: Tensor,
 ) -> Tensor:
-    """sum_d w_d KL(P^T(y | x) || P^S(y | x)) of the tag sequences of docs, w_d the mean of w_t.
+    """sum_d w_d KL(P^T(y | x) || P^S(y | x)) of the tag sequences of docs, w_d the mean of w_t, or
+    0 where one of them is 0.
 
     The cross-entropy is log Z^S minus the teacher's expectation of the student's score, which is
     linear in the potentials: the expected counts of tags and bigrams are all there is to know of
@@ -333,7 +361,7 @@ def kl_of_sequences(
     weights (Tensor): (n_tokens,).
     RETURNS (Tensor): Scalar.
     """
-    of_docs = _means(weights, lengths)
+    of_docs = _of_docs(weights, lengths)
 
     def total(scores: ChainTensors, valid: ValidTags) -> Tensor:
         return (of_docs * log_partition(potentials(*_parts(scores), lengths, valid))).sum()
@@ -360,7 +388,7 @@ def nll_of_best(
     k: int,
 ) -> Tensor:
     """- sum_d w_d sum_k q_dk log P^S(y_dk | x), y_dk the teacher's k best tag sequences of a doc,
-    q_dk their probabilities, made to sum to 1, and w_d the mean of w_t.
+    q_dk their probabilities, made to sum to 1, and w_d as in `kl_of_sequences`.
 
     student (ChainTensors): The student's potentials.
     teacher (OwnTags): The teacher's.
@@ -370,7 +398,7 @@ def nll_of_best(
     k (int): How many sequences; of a doc that has fewer, all.
     RETURNS (Tensor): Scalar.
     """
-    of_docs = _means(weights, lengths)
+    of_docs = _of_docs(weights, lengths)
     best, paths = k_best(potentials(*_parts(teacher.scores), lengths, teacher.valid), k)
     if teacher.tag_of is not None:
         paths = teacher.tag_of[paths]
@@ -394,6 +422,7 @@ def _counts(tags: Tensor, weights: Tensor, lengths: List[int], n_tags: int) -> C
     first, last = doc_ends(lengths, device)
     token = torch.arange(tags.shape[1], device=device)
     before = tags.roll(1, dims=1)
+    everywhere = torch.ones_like(first)
 
     def count(index: Tensor, which: Tensor, *shape: int) -> Tensor:
         zeros = weights.new_zeros(shape).flatten()
@@ -401,7 +430,7 @@ def _counts(tags: Tensor, weights: Tensor, lengths: List[int], n_tags: int) -> C
         return flat.view(shape)
 
     return ChainTensors(
-        emissions=count(token * n_tags + tags, first | ~first, tags.shape[1], n_tags),
+        emissions=count(token * n_tags + tags, everywhere, tags.shape[1], n_tags),
         transitions=count(before * n_tags + tags, ~first, n_tags, n_tags),
         start=count(tags, first, n_tags),
         end=count(tags, last, n_tags),
@@ -418,11 +447,15 @@ def _parts(scores: ChainTensors) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
     return scores.emissions, scores.transitions, scores.start, scores.end
 
 
-def _means(weights: Tensor, lengths: List[int]) -> Tensor:
-    """RETURNS (Tensor): (n_docs,), the mean weight of each doc's tokens, 0 of an empty one's."""
+def _of_docs(weights: Tensor, lengths: List[int]) -> Tensor:
+    """RETURNS (Tensor): (n_docs,), the mean weight of each doc's tokens. 0 where one of them has
+    none, since it can't be taken out of the doc's sequences, and of an empty doc."""
     n = torch.tensor(lengths, device=weights.device)
     doc = torch.repeat_interleave(n)
-    return weights.new_zeros(len(lengths)).index_add(0, doc, weights) / n.clamp(min=1)
+    zeros = weights.new_zeros(len(lengths))
+    mean = zeros.index_add(0, doc, weights) / n.clamp(min=1)
+    without = zeros.index_add(0, doc, (weights == 0).to(weights.dtype))
+    return mean.masked_fill(without > 0, 0.0)
 
 
 def nll(

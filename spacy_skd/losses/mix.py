@@ -22,7 +22,8 @@ class Mix:
     losses (Dict[str, DistillationLoss]): The objectives, by any name.
     weights (Dict[str, Union[float, Iterator[float]]]): The weight of each, by the same names: a
         number of 0 or more, or a schedule of such, which goes on with each step of the optimizer.
-    RAISES (ValueError): If the names differ, an objective is none, or a weight is less than 0.
+    RAISES (ValueError): If the names differ, an objective is none or a mixture, no teacher can
+        give what all of them need, or a weight is less than 0.
     """
 
     accepts: FrozenSet[str]
@@ -41,6 +42,10 @@ class Mix:
                     f'The loss "{name}" in spacy-skd.Mix.v1 is a {type(loss).__name__}, which does '
                     "not compare sub-structures: use one of spacy-skd's."
                 )
+            if isinstance(loss, Mix):
+                raise ValueError(
+                    f'The loss "{name}" in spacy-skd.Mix.v1 is a mixture too: put its losses here.'
+                )
         self.losses: Dict[str, DistillationLoss] = dict(losses)
         self.weights = {
             name: Weight(
@@ -51,6 +56,11 @@ class Mix:
             for name in losses
         }
         self.accepts = frozenset.intersection(*(loss.accepts for loss in self.losses.values()))
+        if not self.accepts:
+            raise ValueError(
+                f"No teacher gives what all of the losses {sorted(losses)} in spacy-skd.Mix.v1 "
+                "need: take one out."
+            )
         n_heads = [loss.label_heads for loss in self.losses.values()]
         self.label_heads = None if None in n_heads else max(n for n in n_heads if n is not None)
 

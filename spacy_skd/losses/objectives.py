@@ -1,8 +1,9 @@
-"""Distillation objectives: a student matches its teacher's scores on every sub-structure.
+"""Distillation objectives: what of its teacher's scores a student matches.
 
 These are what `[components.ner.distillation]` makes. They hold settings and nothing else.
 """
 
+import math
 from typing import FrozenSet, Optional, Protocol, Tuple, runtime_checkable
 
 import numpy
@@ -45,7 +46,7 @@ class DistillationLoss(Protocol):
         valid (ValidTags): The tag sequences there are, without tags that one side lacks: those
             count nowhere and have a gradient of zero.
         weights (Floats1d): (n_tokens,); 0 takes a token out. A loss of whole sequences takes each
-            doc's mean.
+            doc's mean, and leaves out a doc of which a token is taken out.
         RETURNS (Tuple[float, ChainScores]): The weighted sum of the tokens' losses, and its
             gradient with respect to the student's scores, float32.
         """
@@ -66,8 +67,8 @@ class DistillationLoss(Protocol):
             student's labels, in any array module. No head is there twice for one token.
         labels (ndarray): bool, (n_labels,); False for labels that one side lacks: those count
             nowhere and have a gradient of zero.
-        weights (Floats1d): (n_tokens,); for arcs and labels. 0 takes a token out. A loss of whole
-            trees has an equal part of each token of its sentence.
+        weights (Floats1d): (n_tokens,); for arcs and labels. 0 takes a token out. Of a loss of
+            whole trees each token has an equal part, with that weight.
         start_weights (Floats1d): (n_tokens,); for sentence starts.
         RETURNS (Tuple[float, ArcScores]): The weighted sum of the tokens' losses, and its gradient
             with respect to the student's scores, float32.
@@ -97,7 +98,7 @@ class SubstructureMSE:
     ) -> None:
         self.transitions = transitions
         self.center = center
-        self.label_heads = label_heads
+        self.label_heads = _at_least_one(label_heads)
 
     def chain(
         self,
@@ -142,7 +143,7 @@ class SubstructureKL:
 
     def __init__(self, temperature: float = 1.0, label_heads: Optional[int] = 4) -> None:
         self.temperature = _positive(temperature)
-        self.label_heads = label_heads
+        self.label_heads = _at_least_one(label_heads)
 
     def chain(
         self,
@@ -189,7 +190,7 @@ class StructuralCE:
 
     def __init__(self, tree: bool = False, label_heads: Optional[int] = 4) -> None:
         self.tree = tree
-        self.label_heads = label_heads
+        self.label_heads = _at_least_one(label_heads)
 
     def chain(
         self,
@@ -239,7 +240,7 @@ class PosteriorKL:
     ) -> None:
         self.temperature = _positive(temperature)
         self.tree = tree
-        self.label_heads = label_heads
+        self.label_heads = _at_least_one(label_heads)
 
     def chain(
         self,
@@ -294,7 +295,7 @@ class TopK:
             raise ValueError(f"k is {k}, but has to be 1 or more.")
         self.k = k
         self.tree = tree
-        self.label_heads = label_heads
+        self.label_heads = _at_least_one(label_heads)
 
     def chain(
         self,
@@ -333,6 +334,13 @@ class HardLabels(TopK):
 
 
 def _positive(temperature: float) -> float:
-    if not temperature > 0:
-        raise ValueError(f"temperature is {temperature}, but has to be more than 0.")
+    # As it is written, so that NaN is refused.
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}, but has to be more than 0, and finite.")
     return temperature
+
+
+def _at_least_one(label_heads: Optional[int]) -> Optional[int]:
+    if label_heads is not None and label_heads < 1:
+        raise ValueError(f"label_heads is {label_heads}, but has to be 1 or more, or null for all.")
+    return label_heads

@@ -2,6 +2,7 @@
 
 import math
 from itertools import tee
+from numbers import Real
 from typing import Any, Iterator, Optional, Union
 
 
@@ -24,11 +25,11 @@ class Weight:
         self._largest = largest
         self._schedule: Optional[Iterator[float]] = None
         self.value = 0.0
-        if isinstance(value, (int, float)):
-            self.value = self._checked(value)
-        else:
-            self._schedule = iter(value)
+        if isinstance(value, Iterator):
+            self._schedule = value
             self.step()
+        else:
+            self.value = self._checked(value)
 
     def step(self) -> None:
         """Go on to the schedule's next value: once for each step of the optimizer."""
@@ -38,7 +39,8 @@ class Weight:
 
     def _checked(self, value: float) -> float:
         # As it is written, so that NaN is refused.
-        if not (0 <= value <= self._largest and math.isfinite(value)):
+        is_number = isinstance(value, Real)
+        if not (is_number and 0 <= value <= self._largest and math.isfinite(value)):
             raise ValueError(self._error.format(value=value))
         return float(value)
 

@@ -13,6 +13,7 @@ from spacy_skd.distributions import chain
 from spacy_skd.distributions.chain import (
     k_best,
     log_partition,
+    log_tag_marginals,
     marginals,
     potentials,
     tag_marginals,
@@ -269,3 +270,36 @@ def test_a_thousand_labels() -> None:
     (tags,) = torch.autograd.grad(log_z.sum(), params[0])
     torch.testing.assert_close(tags.sum(1), torch.ones(5, dtype=torch.float64))
     torch.testing.assert_close(tag_marginals(phi).detach(), tags)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
+@pytest.mark.parametrize("scale", [0.1, 5.0, 100.0, 1e4])
+def test_log_marginals_are_those_of_every_sequence(scheme: TagScheme, scale: float) -> None:
+    lengths = [3, 0, 1, 4]
+    n_tags = len(scheme)
+    params = make_params(sum(lengths), n_tags, 7, scale)
+    log_p = log_tag_marginals(potentials(*params, lengths, scheme.valid))
+    begin = 0
+    for length in lengths:
+        doc = (params[0][begin : begin + length], *params[1:])
+        found, scores = sequences(doc, scheme.valid) if length else ([], torch.empty(0))
+        for t in range(length):
+            for tag in range(n_tags):
+                having = [scores[i] for i, tags in enumerate(found) if tags[t] == tag]
+                if not having:
+                    assert log_p[begin + t, tag] < -1e29
+                    continue
+                expected = torch.stack(having).logsumexp(0) - scores.logsumexp(0)
+                torch.testing.assert_close(log_p[begin + t, tag], expected, rtol=1e-9, atol=1e-9)
+        begin += length
+
+
+def test_log_marginals_are_differentiable() -> None:
+    scheme = SCHEMES[0]
+    params = [p.requires_grad_() for p in make_params(5, len(scheme), seed=5)]
+
+    def compute(*params: torch.Tensor) -> torch.Tensor:
+        log_p = log_tag_marginals(potentials(*params, [3, 2], scheme.valid))
+        return log_p[log_p > -1e29]
+
+    assert torch.autograd.gradcheck(compute, params)

@@ -13,6 +13,7 @@ from spacy_skd.distributions.tree import (
     arc_marginals,
     k_best_heads,
     k_best_trees,
+    log_arc_marginals,
     log_partition,
 )
 from spacy_skd.scores import SentenceGroup
@@ -137,3 +138,31 @@ def test_k_best_trees_with_ties(seed: int, k: int, ties: bool) -> None:
     assert len(set(found)) == k and set(found) <= set(of_tree)
     expected = torch.stack(list(of_tree.values())).sort(descending=True).values[:k]
     torch.testing.assert_close(weights[0], expected)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("scale", [0.1, 5.0, 100.0, 1e4])
+def test_log_marginals_are_those_of_every_tree(length: int, scale: float) -> None:
+    arcs, _ = make_arcs([length], length, scale)
+    of_tree = weights_of(arcs[0], trees(length))
+    weights = torch.stack(list(of_tree.values()))
+    log_p = log_arc_marginals(arcs[0])
+    for d in range(length):
+        for h in range(length + 1):
+            if h == d + 1:
+                assert log_p[d, h] < -1e29
+                continue
+            having = torch.stack([w for heads, w in of_tree.items() if heads[d] == h])
+            expected = having.logsumexp(0) - weights.logsumexp(0)
+            torch.testing.assert_close(log_p[d, h], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_log_marginals_are_differentiable_and_agree_with_marginals() -> None:
+    arcs, is_arc = make_arcs([6], 1)
+    exact = log_arc_marginals(arcs[0]).exp()
+    torch.testing.assert_close(exact, arc_marginals(arcs, is_arc)[0])
+    arcs, _ = make_arcs([3], 2)
+    possible = ~torch.eye(4, dtype=torch.bool)[1:]
+    assert torch.autograd.gradcheck(
+        lambda scores: log_arc_marginals(scores)[possible], arcs[0].requires_grad_()
+    )

@@ -29,6 +29,7 @@ SCHEMES = [TagScheme("BIO", ["X", "Y"]), TagScheme("BILUO", ["X"])]
 OF_CHAINS = [
     PosteriorKL(),
     PosteriorKL(temperature=2.5),
+    PosteriorKL(temperature=0.1),
     StructuralCE(),
     TopK(1),
     TopK(3),
@@ -38,6 +39,7 @@ OF_CHAINS = [
 OF_TREES = [
     PosteriorKL(tree=True),
     PosteriorKL(temperature=2.5, tree=True),
+    PosteriorKL(temperature=0.1, tree=True),
     StructuralCE(tree=True),
     TopK(1, tree=True),
     TopK(3, tree=True),
@@ -61,6 +63,12 @@ def kl(log_q: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
     """KL(q || p), 0 log 0 = 0."""
     can_be = ~torch.isneginf(log_q)
     return (log_q.exp() * torch.where(can_be, log_q - log_p, 0.0))[can_be].sum()
+
+
+def kl_of_parts(its: torch.Tensor, mine: torch.Tensor, parts: List[List[int]]) -> torch.Tensor:
+    """KL of the probabilities of sets of structures, from the structures' scores."""
+    sums = [[x[part].logsumexp(0) for part in parts if part] for x in (its, mine)]
+    return kl(*(torch.stack(x).log_softmax(0) for x in sums))
 
 
 def log_shares(teacher: torch.Tensor, k: int) -> torch.Tensor:
@@ -117,11 +125,11 @@ def define_chain(
         if isinstance(objective, PosteriorKL):
             tau = objective.temperature
             for t in range(length):
-                one_hot = torch.eye(student.emissions.shape[1])[[tags[t] for tags in found]]
-                p, q = ((x / tau).softmax(0) @ one_hot.double() for x in (mine, its))
-                can_be = q > 0
-                ratio = torch.where(can_be, q, 1.0).log() - torch.where(can_be, p, 1.0).log()
-                loss = loss + w[t] * tau**2 * (q * ratio).sum()
+                by_tag = [
+                    [i for i, tags in enumerate(found) if tags[t] == tag]
+                    for tag in range(student.emissions.shape[1])
+                ]
+                loss = loss + w[t] * tau**2 * kl_of_parts(its / tau, mine / tau, by_tag)
         elif isinstance(objective, StructuralCE):
             loss = loss + w.mean() * kl(its.log_softmax(0), mine.log_softmax(0))
         else:
@@ -140,7 +148,7 @@ def assert_same_chain(got: ChainScores, expected: ChainScores) -> None:
 
 @every_scheme
 @every_chain_objective
-@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0, 30.0, 1e4])
 def test_of_chains_is_that_of_every_sequence(
     objective: Any, scheme: TagScheme, scale: float
 ) -> None:
@@ -400,9 +408,13 @@ def define_arcs(
             sentence = slice(int(first), int(first + length))
             if isinstance(objective, PosteriorKL):
                 shares = (its / tau).softmax(0)
-                p, q = (torch.tensordot((x / tau).softmax(0), picked, 1) for x in (mine, its))
-                ratio = torch.where(q > 0, q, 1.0).log() - torch.where(q > 0, p, 1.0).log()
-                loss = loss + tau**2 * (w[sentence] * (q * ratio).sum(1)).sum()
+                for d in range(int(length)):
+                    by_head = [
+                        [i for i, heads in enumerate(structures) if heads[d] == h]
+                        for h in range(int(length) + 1)
+                    ]
+                    divergence_d = kl_of_parts(its / tau, mine / tau, by_head)
+                    loss = loss + w[sentence][d] * tau**2 * divergence_d
             elif isinstance(objective, StructuralCE):
                 shares = its.softmax(0)
                 of_sentence = kl(its.log_softmax(0), mine.log_softmax(0))
@@ -420,7 +432,7 @@ def define_arcs(
 
 
 @every_tree_objective
-@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0, 30.0, 1e4])
 def test_of_arcs_is_that_of_every_tree(objective: Any, scale: float) -> None:
     student, teacher = (make_arcs(SENTENCES, seed, scale) for seed in (0, 1))
     n_tokens = sum(SENTENCES)
@@ -537,3 +549,60 @@ def test_mse_takes_no_finer_tags() -> None:
     assert Mix({"a": SubstructureMSE(), "b": StructuralCE()}, {"a": 1, "b": 1}).accepts == {
         "potentials"
     }
+
+
+@pytest.mark.parametrize("of", [PosteriorKL, StructuralCE, SubstructureMSE, TopK, HardLabels])
+def test_label_heads_has_to_be_positive(of: Any) -> None:
+    with pytest.raises(ValueError, match=r"label_heads is 0, but has to be 1 or more"):
+        of(label_heads=0)
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [0, 0]], ids=str)
+@every_chain_objective
+def test_no_tokens(objective: Any, lengths: List[int]) -> None:
+    scores = make_chain(lengths, len(SCHEMES[0]), 0)
+    loss, gradient = objective.chain(scores, scores, SCHEMES[0].valid, make_weights(0))
+    assert loss == 0.0
+    assert not any(getattr(gradient, name).any() for name in NAMES)
+
+
+@pytest.mark.parametrize("objective", [StructuralCE(), TopK(2), HardLabels()], ids=describe)
+def test_a_token_that_is_taken_out_takes_its_doc_out_of_whole_sequences(objective: Any) -> None:
+    scheme = SCHEMES[0]
+    student, teacher = (make_chain([4, 3], len(scheme), seed) for seed in (0, 1))
+    weights = make_weights(7)
+    weights[5] = 0.0
+    loss, gradient = objective.chain(student, teacher, scheme.valid, weights)
+    assert not gradient.emissions[4:].any() and gradient.emissions[:4].any()
+    weights[4:] = 0.0
+    assert objective.chain(student, teacher, scheme.valid, weights)[0] == loss
+
+
+@every_tree_objective
+def test_a_score_that_all_trees_share_does_not_matter(objective: Any) -> None:
+    student, teacher = (make_arcs(SENTENCES, seed) for seed in (0, 1))
+    weights, known = make_weights(sum(SENTENCES)), numpy.ones(N_LABELS, dtype=bool)
+    loss, _ = objective.arcs(student, teacher, known, weights, weights)
+    for scores in (student, teacher):
+        for arcs in scores.arcs:
+            arcs += 7.0
+        scores.labels += 7.0
+        scores.starts += 7.0
+        again, _ = objective.arcs(student, teacher, known, weights, weights)
+        assert_allclose(again, loss, rtol=1e-4)
+
+
+@every_tree_objective
+def test_half_precision_of_arcs(objective: Any) -> None:
+    student, teacher = (make_arcs(SENTENCES, seed) for seed in (0, 1))
+    weights, known = make_weights(sum(SENTENCES)), numpy.ones(N_LABELS, dtype=bool)
+
+    def cast(scores: ArcScores, dtype: str) -> ArcScores:
+        arrays: List[Any] = [array.astype(dtype) for array in arrays_of(scores)]
+        return replace(scores, starts=arrays[0], labels=arrays[1], arcs=arrays[2:])
+
+    half = [cast(scores, "float16") for scores in (student, teacher)]
+    full = [cast(scores, "f") for scores in half]
+    loss, gradient = objective.arcs(*half, known, weights, weights)
+    assert loss == objective.arcs(*full, known, weights, weights)[0]
+    assert all(array.dtype == numpy.float32 for array in arrays_of(gradient))
