@@ -167,13 +167,14 @@ class BiaffineParser(StructuredPipe):
 
     # Prediction
 
-    def predict(self, docs: Iterable[Doc]) -> List[Parse]:
+    def predict(self, docs: Union[Doc, Iterable[Doc]]) -> List[Parse]:
         """The best trees of each doc, within the sentences that are set on it or predicted.
 
-        docs (Iterable[Doc]): The docs.
+        docs (Union[Doc, Iterable[Doc]]): The docs.
         RETURNS (List[Parse]): A parse for each.
         """
         parses: List[Parse] = []
+        docs = [docs] if isinstance(docs, Doc) else docs
         for batch in _batches_of_tokens(docs, _TOKENS_AT_ONCE):
             parses.extend(self._predict(batch))
         return parses
@@ -364,6 +365,11 @@ class BiaffineParser(StructuredPipe):
         if not known - {ROOT}:
             labels = [*labels, "dep"]
         return labels
+
+    def _has_gold(self, reference: Doc) -> bool:
+        # A doc of one token has a sentence start whatever is annotated.
+        has_starts = len(reference) > 1 and reference.has_annotation("SENT_START")
+        return has_starts or reference.has_annotation("DEP")
 
     def _gold_labels(self, eg: Example) -> Iterable[str]:
         check_heads(eg.reference)

@@ -136,13 +136,13 @@ class CRFEntityRecognizer(StructuredPipe):
 
     # Prediction
 
-    def predict(self, docs: Iterable[Doc]) -> List[numpy.ndarray]:
+    def predict(self, docs: Union[Doc, Iterable[Doc]]) -> List[numpy.ndarray]:
         """The best tag sequence of each doc, given the entities that are set on it.
 
-        docs (Iterable[Doc]): The docs.
+        docs (Union[Doc, Iterable[Doc]]): The docs.
         RETURNS (List[ndarray]): For each doc (n_tokens,), indices into the scheme's tags.
         """
-        docs = list(docs)
+        docs = [docs] if isinstance(docs, Doc) else list(docs)
         if not any(len(doc) for doc in docs):
             return [numpy.zeros((0,), dtype="i") for _ in docs]
         tags = viterbi(self.model.predict(docs), self.scheme.valid, self._preset_tags(docs))
@@ -295,6 +295,9 @@ class CRFEntityRecognizer(StructuredPipe):
         # As spaCy's `ner`, which learns labels as they come.
         for label in sorted({label for eg in examples for label in self._gold_labels(eg)}):
             self.add_label(label)
+
+    def _has_gold(self, reference: Doc) -> bool:
+        return reference.has_annotation("ENT_IOB")
 
     def _gold_labels(self, eg: Example) -> Iterable[str]:
         labels = {span.label_ for span in eg.reference.ents if span.label_}

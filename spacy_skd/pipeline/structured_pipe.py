@@ -150,6 +150,13 @@ class StructuredPipe(TrainablePipe):
         """
         raise NotImplementedError
 
+    def _has_gold(self, reference: Doc) -> bool:
+        """Whether there is anything to learn from a reference, be it that there is nothing.
+
+        reference (Doc): The reference.
+        """
+        raise NotImplementedError
+
     def _resize_model(self) -> None:
         """Fit the model's output to the labels."""
         raise NotImplementedError
@@ -209,13 +216,13 @@ class StructuredPipe(TrainablePipe):
         self,
         get_examples: Callable[[], Iterable[Example]],
         nlp: Optional[Language] = None,
-        labels: Optional[Union[Iterable[str], Mapping[str, Mapping[str, int]]]] = None,
+        labels: Optional[Union[Mapping[Any, Mapping[str, int]], List[str]]] = None,
     ) -> None:
         """Take the labels from the data, or as given, and initialize the model.
 
         get_examples (Callable[[], Iterable[Example]]): Gives the training examples.
         nlp (Optional[Language]): The pipeline.
-        labels (Optional[Union[Iterable[str], Mapping]]): The labels, as `spacy init labels` writes
+        labels (Optional[Union[Mapping, List[str]]]): The labels, as `spacy init labels` writes
             them, for this component or for spaCy's own. If None, those of the examples, sorted,
             and where these have none, the teacher's.
         RAISES (ValueError): If there is nothing to learn from, or nothing to learn.
@@ -250,16 +257,17 @@ class StructuredPipe(TrainablePipe):
 
     def _labels_of(self, examples: Iterable[Example]) -> List[str]:
         labels: Set[str] = set()
-        made_up = False
+        has_gold = False
         for eg in examples:
             labels.update(self._gold_labels(eg))
-            # What spaCy makes up when `nlp.initialize` is called without examples.
-            made_up = made_up or [token.text for token in eg.reference] == ["x", "y", "z"]
+            # The second is what spaCy makes up when `nlp.initialize` is called without examples.
+            words = [token.text for token in eg.reference]
+            has_gold = has_gold or self._has_gold(eg.reference) or words == ["x", "y", "z"]
         if labels or self.labels:
             return sorted(labels)
         if self._teacher.head is not None:
             return list(self._teacher.head.labels)
-        if not made_up:
+        if not has_gold:
             raise ValueError(
                 f'Component "{self.name}" has nothing to learn from: the training corpus has no '
                 "annotation for it, and distillation is null. Check the corpus (`spacy debug "

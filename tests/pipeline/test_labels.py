@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 import srsly
 from spacy.cli._util import app
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.training.initialize import init_nlp
+from thinc.config import ConfigValidationError
 from typer.testing import CliRunner
 
 ENTITY_LABELS = ("DATE", "LOC", "PER")
@@ -160,6 +162,53 @@ def test_nothing_to_learn_from_is_an_error(make_nlp: Any, texts: Any, name: str)
     ]
     with pytest.raises(ValueError, match=f'"{name}" has nothing to learn from.*distillation'):
         nlp.initialize(lambda: examples)
+
+
+@pytest.mark.parametrize(
+    ("name", "gold", "labels"),
+    [
+        ("ner", {"entities": ["O", "O"]}, ()),
+        ("parser", {"sent_starts": [1, -1]}, ("ROOT", "dep")),
+    ],
+)
+def test_that_there_is_nothing_is_something_to_learn(
+    make_nlp: Any, name: str, gold: Any, labels: Any
+) -> None:
+    nlp = make_nlp(name)
+    examples = [Example.from_dict(Doc(nlp.vocab, words=["it", "is"]), gold)] * 3
+    sgd = nlp.initialize(lambda: examples)
+    assert nlp.get_pipe(name).labels == labels
+    nlp.update(examples, sgd=sgd)
+    assert not nlp("it is").ents
+
+
+def test_settings_take_label_files_of_spacys_own(
+    make_nlp: Any, make_examples: Any, tmp_path: Path
+) -> None:
+    own = spacy.blank("en")
+    own.add_pipe("ner")
+    own.add_pipe("parser", config={"min_action_freq": 1})
+    own.initialize(lambda: make_examples(own))
+    nlp = make_nlp()
+    for name in ("ner", "parser"):
+        path = tmp_path / f"{name}.json"
+        srsly.write_json(path, own.get_pipe(name).label_data)
+        labels = {"@readers": "spacy.read_labels.v1", "path": str(path), "require": True}
+        nlp.config["initialize"]["components"][name] = {"labels": labels}
+    nlp.initialize(lambda: make_examples(nlp))
+    assert nlp.get_pipe("ner").labels == ("DATE", "LOC", "PER")
+    assert {"nsubj", "ROOT", "pobj"} < set(nlp.get_pipe("parser").labels)
+
+
+@pytest.mark.parametrize("name", ["ner", "parser"])
+@pytest.mark.parametrize("labels", ["PER", [1, 2]])
+def test_settings_refuse_what_are_no_labels(
+    make_nlp: Any, make_examples: Any, name: str, labels: Any
+) -> None:
+    nlp = make_nlp(name)
+    nlp.config["initialize"]["components"][name] = {"labels": labels}
+    with pytest.raises(ConfigValidationError, match="labels"):
+        nlp.initialize(lambda: make_examples(nlp))
 
 
 def test_initialize_without_examples(make_nlp: Any) -> None:

@@ -74,3 +74,13 @@ def test_what_they_say_of_themselves(trained: Language) -> None:
     }
     assert not any(analysis["problems"][name] for name in ("ner", "parser"))
     assert all(trained.get_pipe(name).is_trainable for name in ("ner", "parser"))
+
+
+def test_a_single_doc_can_be_predicted(trained: Language) -> None:
+    """As by spaCy's own, which take one for a batch of one."""
+    doc = trained.make_doc("Ada Lovelace lives in London.")
+    ner, parser = trained.get_pipe("ner"), trained.get_pipe("parser")
+    (tags,), (same_tags,) = ner.predict(doc), ner.predict([doc])
+    (parse,), (same_parse,) = parser.predict(doc), parser.predict([doc])
+    assert (tags == same_tags).all()
+    assert (parse.heads == same_parse.heads).all()
