@@ -1,7 +1,7 @@
 """Compare the distillation objectives: one student, one teacher, as many updates, several seeds.
 
-Each objective's weight and temperature are chosen on dev with the first seed, from the grid below;
-the other seeds train with what was chosen.
+Each objective's weight and temperature are chosen on dev from the grid below, with a seed that is
+not among those that are reported.
 """
 
 import os
@@ -48,6 +48,7 @@ OBJECTIVES: Dict[str, Dict[str, Dict[str, List[Any]]]] = {
     },
 }
 GOLD = "gold alone"
+SEARCH_SEED = 100
 SCORE_WEIGHTS = {"ner": {"ents_f": 1.0}, "parser": {"dep_uas": 0.5, "dep_las": 0.5}}
 
 
@@ -115,20 +116,24 @@ class Runs:
         self.steps = steps
         self.arguments = arguments
 
-    def path(self, objective: str, settings: Dict[str, Any]) -> Path:
+    def path(self, objective: str, settings: Dict[str, Any], purpose: str) -> Path:
         """RETURNS (Path): The folder of a variant's seeds."""
-        return self.folder / objective.replace(", ", "-").replace(" ", "-") / variant_name(settings)
+        name = objective.replace(", ", "-").replace(" ", "-")
+        return self.folder / purpose / name / variant_name(settings)
 
-    def train(self, objective: str, settings: Dict[str, Any], seeds: List[int]) -> List[Any]:
+    def train(
+        self, objective: str, settings: Dict[str, Any], seeds: List[int], purpose: str
+    ) -> List[Any]:
         """Train seeds that are not there yet.
 
         objective (str): One of OBJECTIVES, or GOLD.
         settings (Dict[str, Any]): From `variants`.
         seeds (List[int]): The seeds.
+        purpose (str): "search" or "seeds": where they go.
         RETURNS (List[Any]): What train.py recorded of each.
         RAISES (RuntimeError): If a training fails.
         """
-        path = self.path(objective, settings)
+        path = self.path(objective, settings, purpose)
         path.mkdir(parents=True, exist_ok=True)
         config = path / "config.cfg"
         text = make_config(self.task, objective, settings, self.steps).to_str(interpolate=False)
@@ -151,23 +156,25 @@ TEACHER_ONLY = ("--paths.raw", "--paths.teacher")
 
 
 def search(runs: Runs, objective: str, seeds: List[int]) -> Dict[str, Any]:
-    """Choose an objective's settings by the first seed's dev score, then train the other seeds.
+    """Choose an objective's settings by dev score, with a seed of its own, then train the seeds.
 
     runs (Runs): The task's trainings.
     objective (str): One of OBJECTIVES, or GOLD.
     seeds (List[int]): The seeds.
     RETURNS (Dict[str, Any]): The grid's scores, the settings chosen and where its seeds are.
     """
+    grid = list(variants(runs.task, objective))
     tried: List[Tuple[float, Dict[str, Any]]] = []
-    for settings in variants(runs.task, objective):
-        tried.append((runs.train(objective, settings, seeds[:1])[0]["score"], settings))
-    _, chosen = max(tried, key=lambda pair: pair[0])
-    if seeds[1:]:
-        runs.train(objective, chosen, seeds)
+    if grid[1:]:
+        for settings in grid:
+            record = runs.train(objective, settings, [SEARCH_SEED], "search")[0]
+            tried.append((record["score"], settings))
+        grid = [max(tried, key=lambda pair: pair[0])[1]]
+    runs.train(objective, grid[0], seeds, "seeds")
     return {
         "grid": [{"score": score, **settings} for score, settings in tried],
-        "chosen": chosen,
-        "path": str(runs.path(objective, chosen)),
+        "chosen": grid[0],
+        "path": str(runs.path(objective, grid[0], "seeds")),
     }
 
 
@@ -197,7 +204,8 @@ def main(
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         found = list(pool.map(lambda name: search(runs, name, numbers), names))
     output.parent.mkdir(parents=True, exist_ok=True)
-    results = {"task": task, "steps": steps, "objectives": dict(zip(names, found, strict=True))}
+    by_name = dict(zip(names, found, strict=True))
+    results = {"task": task, "steps": steps, "seeds": numbers, "objectives": by_name}
     srsly.write_json(output, results)
     msg.good(f"What was tried and chosen is in {output}")
 

@@ -1,6 +1,7 @@
 """Score and time what objectives.py trained, and put it into one table."""
 
 import gc
+import random
 import statistics
 import time
 from collections import defaultdict
@@ -12,8 +13,9 @@ from unittest.mock import patch
 
 import spacy
 import srsly
+import torch
 import typer
-from evaluate import find_seeds, with_gold_tokens
+from evaluate import with_gold_tokens
 from report import format_score, summarize, write_section
 from spacy import util
 from spacy.language import Language
@@ -21,6 +23,7 @@ from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Corpus, Example
 from spacy.training.initialize import init_nlp
+from threadpoolctl import threadpool_limits
 from wasabi import MarkdownRenderer, msg
 
 from spacy_skd.losses import gold, objectives
@@ -29,7 +32,9 @@ from spacy_skd.teacher.pipeline_teacher import PipelineTeacherHead
 
 METRICS = {"ner": ("ents_f",), "parser": ("dep_uas", "dep_las")}
 HEADERS = {"ents_f": "Entity F", "dep_uas": "UAS", "dep_las": "LAS"}
+GOLD, UNCACHED = "gold alone", "the first of these, teacher run at every step"
 LOCAL, EXACT = "SubstructureMSE", {"ner": "StructuralCE", "parser": "StructuralCE, trees"}
+NAMES = {"weight": "λ", "temperature": "τ"}
 PARTS = ("encoder and heads", "gold loss", "distillation loss", "teacher's scores")
 
 
@@ -59,8 +64,8 @@ def score(results: Dict[str, Any], teacher: Language, references: List[Doc]) -> 
     scores: Dict[str, Any] = {}
     for name, found in results["objectives"].items():
         values: Dict[str, List[List[float]]] = {"gold": [], "teacher": []}
-        for path in find_seeds(Path(found["path"])).values():
-            nlp = spacy.load(path)
+        for seed in results["seeds"]:
+            nlp = spacy.load(Path(found["path"]) / f"seed-{seed}" / "model-best")
             docs = annotate(nlp, references)
             values["gold"].append(score_against(nlp, docs, references, task))
             values["teacher"].append(score_against(nlp, docs, of_teacher, task))
@@ -114,24 +119,29 @@ class Epoch:
 
     path (Path): Where objectives.py trained with it.
     n_batches (int): How many batches to take.
+    cached (bool): Keep the teacher's scores.
     """
 
-    def __init__(self, path: Path, n_batches: int) -> None:
+    def __init__(self, path: Path, n_batches: int, cached: bool) -> None:
         run = srsly.read_json(next(path.glob("seed-*/run.json")))
-        config = util.load_config(path / "config.cfg", run["overrides"], interpolate=False)
+        overrides = {**run["overrides"], "training.seed": 0}
+        if not cached:
+            overrides["paths.teacher_cache"] = None
+        config = util.load_config(path / "config.cfg", overrides, interpolate=False)
         self.nlp = init_nlp(config)
-        corpus = Corpus(run["overrides"]["paths.train"])
         training = config.interpolate()["training"]
         settings = {name: training[name] for name in ("batcher", "optimizer")}
         resolved = util.registry.resolve(settings)
         self.sgd, batcher = resolved["optimizer"], resolved["batcher"]
-        self.batches = [batch for batch, _ in zip(batcher(corpus(self.nlp)), range(n_batches))]
-        self.words = sum(len(eg.predicted) for batch in self.batches for eg in batch)
-        for batch in self.batches:  # so that the teacher's scores are in the cache
-            self.nlp.update(batch, sgd=self.sgd, drop=0.1)
+        examples = list(Corpus(run["overrides"]["paths.train"])(self.nlp))
+        n_words = sum(len(eg.predicted) for eg in examples)
+        random.Random(0).shuffle(examples)
+        self.batches = [batch for batch, _ in zip(batcher(examples), range(n_batches))]
+        self.scale = n_words / sum(len(eg.predicted) for batch in self.batches for eg in batch)
+        self.run()  # so that the teacher's scores are in the cache
 
     def run(self) -> Dict[str, float]:
-        """RETURNS (Dict[str, float]): Seconds by part, for all batches."""
+        """RETURNS (Dict[str, float]): Seconds of a whole epoch by part."""
         seconds: Dict[str, float] = defaultdict(float)
         gc.collect()
         start = time.perf_counter()
@@ -139,30 +149,29 @@ class Epoch:
             for batch in self.batches:
                 self.nlp.update(batch, sgd=self.sgd, drop=0.1)
         total = time.perf_counter() - start
-        return {PARTS[0]: total - sum(seconds.values()), **seconds}
+        parts = {PARTS[0]: total - sum(seconds.values()), **seconds}
+        return {part: self.scale * value for part, value in parts.items()}
 
 
-def time_epochs(
-    results: Dict[str, Any], n_words: int, n_batches: int, rounds: int
-) -> Dict[str, Any]:
+def time_epochs(results: Dict[str, Any], n_batches: int, rounds: int) -> Dict[str, Any]:
     """Time a part of an epoch by each objective, one after the other in each round.
 
     results (Dict[str, Any]): What objectives.py wrote.
-    n_words (int): Words in the training corpus.
     n_batches (int): How many batches to take.
     rounds (int): How often.
     RETURNS (Dict[str, Any]): By objective, median seconds of a whole epoch by part; and the ratio
         of local matching to the exact objective, median and extremes over rounds.
     """
-    found = results["objectives"].items()
-    epochs = {name: Epoch(Path(of["path"]), n_batches) for name, of in found}
+    paths = {name: Path(found["path"]) for name, found in results["objectives"].items()}
+    epochs = {name: Epoch(path, n_batches, cached=True) for name, path in paths.items()}
+    with_teacher = next(path for name, path in paths.items() if name != GOLD)
+    epochs[UNCACHED] = Epoch(with_teacher, n_batches, cached=False)
     rows: Dict[str, List[Dict[str, float]]] = {name: [] for name in epochs}
     for _ in range(rounds):
         for name, epoch in epochs.items():
             rows[name].append(epoch.run())
-    scale = {name: n_words / epoch.words for name, epoch in epochs.items()}
     seconds = {
-        name: {p: scale[name] * statistics.median(r.get(p, 0.0) for r in of) for p in PARTS}
+        name: {part: statistics.median(row.get(part, 0.0) for row in of) for part in PARTS}
         for name, of in rows.items()
     }
     pairs = zip(rows[LOCAL], rows[EXACT[results["task"]]], strict=True)
@@ -173,8 +182,7 @@ def time_epochs(
 
 def describe(settings: Dict[str, Any]) -> str:
     """RETURNS (str): The settings that were chosen from the grid."""
-    names = {"weight": "λ", "temperature": "τ"}
-    shown = [f"{names[key]} = {value}" for key, value in settings.items() if key in names]
+    shown = [f"{NAMES[key]} = {value}" for key, value in settings.items() if key in NAMES]
     return ", ".join(shown)
 
 
@@ -186,11 +194,13 @@ def make_rows(
     header = ["objective", "chosen", *(HEADERS[metric] for metric in metrics)]
     header += [f"{HEADERS[metric]} against the teacher" for metric in metrics]
     header += [f"{part}, s" for part in PARTS]
-    rows = []
+    rows: List[List[str]] = []
     for name, found in results["objectives"].items():
         both = [scores[name][kind][m] for kind in ("gold", "teacher") for m in metrics]
-        parts = [f"{seconds[name][part]:.1f}" for part in PARTS]
-        rows.append([name, describe(found["chosen"]), *map(format_score, both), *parts])
+        rows.append([name, describe(found["chosen"]), *map(format_score, both)])
+    rows.append([UNCACHED, *[""] * (1 + 2 * len(metrics))])
+    for row in rows:
+        row += [f"{seconds[row[0]][part]:.1f}" for part in PARTS]
     return header, rows
 
 
@@ -206,27 +216,31 @@ def main(
     """Score each objective's seeds on dev, against gold and against the teacher, time its training
     steps, and write the tables.
     """
+    torch.set_num_threads(1)
+    threadpool_limits(1)
     reader = spacy.load(teacher)
     references = [eg.reference for eg in Corpus(corpus / "dev.spacy", gold_preproc=False)(reader)]
-    n_words = sum(len(eg.reference) for eg in Corpus(corpus / "train.spacy")(reader))
     everything: Dict[str, Any] = {}
     for path in metrics:
         results = srsly.read_json(path)
         task = results["task"]
         scores = score(results, reader, references)
-        times = time_epochs(results, n_words, batches, rounds)
+        times = time_epochs(results, batches, rounds)
         everything[task] = {**results, "scores": scores, **times}
         header, rows = make_rows(task, results, scores, times["seconds"])
         aligns = ["l", "l", *"r" * (len(header) - 2)]
         ratio = times["ratio"]
-        n_seeds = len(find_seeds(Path(next(iter(results["objectives"].values()))["path"])))
+        grid = [row for found in results["objectives"].values() for row in found["grid"]]
+        tried = {key: sorted({row[key] for row in grid if key in row}) for key in NAMES}
+        stated = ", ".join(f"{NAMES[key]} in {values}" for key, values in tried.items() if values)
         notes = (
-            f"Made by `spacy project run objectives`. {n_seeds} seeds of {results['steps']:,} "
-            "updates each, on gold tokens and sentences of dev; mean ± sample standard deviation. "
-            "λ and τ were chosen on dev with the first seed. Seconds are of one epoch on the gold "
-            f"corpus ({n_words:,} words), one thread, teacher's scores cached. An epoch of {LOCAL} "
-            f"takes {ratio['median']:.2f} times as long as one of {EXACT[task]} "
-            f"({ratio['min']:.2f} to {ratio['max']:.2f} over {rounds} rounds)."
+            f"Made by `spacy project run objectives`. {len(results['seeds'])} seeds of "
+            f"{results['steps']:,} updates each, on gold tokens and sentences of dev; mean ± "
+            f"sample standard deviation. Chosen on dev with another seed: {stated}. Seconds are of one "
+            f"epoch on the gold corpus, extrapolated from {batches} batches; one thread, the "
+            f"teacher's scores cached. An epoch of {LOCAL} takes {ratio['median']:.2f} times as "
+            f"long as one of {EXACT[task]} ({ratio['min']:.2f} to {ratio['max']:.2f} over {rounds} "
+            "rounds)."
         )
         table = MarkdownRenderer().table(rows, header, aligns=aligns)
         write_section(readme, f"objectives-{task}", f"Objectives: {task}", f"{notes}\n\n{table}")

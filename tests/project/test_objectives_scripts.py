@@ -49,7 +49,7 @@ def test_every_variant_is_a_pipeline_that_learns_by_that_objective(task, load):
                     if key != "weight":
                         assert getattr(pipe.distillation, key) == value
             assert config["training"]["max_steps"] == 100
-            paths.add(objectives.Runs(task, Path("x"), 1, []).path(name, settings))
+            paths.add(objectives.Runs(task, Path("x"), 1, []).path(name, settings, "seeds"))
     assert len(paths) == sum(len(list(objectives.variants(task, name))) for name in names)
 
 
@@ -58,14 +58,14 @@ def test_the_best_of_the_grid_is_trained_with_every_seed(load, tmp_path):
     asked = []
 
     class Runs(objectives.Runs):
-        def train(self, objective, settings, seeds):
+        def train(self, objective, settings, seeds, purpose):
             asked.append((settings, seeds))
             of = {(0.5, 1.0): 0.3, (0.5, 2.0): 0.5, (0.9, 1.0): 0.4, (0.9, 2.0): 0.2}
             return [{"score": of[settings["weight"], settings["temperature"]]} for _ in seeds]
 
     found = objectives.search(Runs("ner", tmp_path, 1, []), "SubstructureKL", [3, 4, 5])
     assert found["chosen"] == {"weight": 0.5, "temperature": 2.0}
-    assert [seeds for _, seeds in asked] == [[3]] * 4 + [[3, 4, 5]]
+    assert [seeds for _, seeds in asked] == [[objectives.SEARCH_SEED]] * 4 + [[3, 4, 5]]
     assert asked[-1][0] == found["chosen"]
     assert sorted(row["score"] for row in found["grid"]) == [0.2, 0.3, 0.4, 0.5]
 
@@ -133,15 +133,17 @@ def test_train_score_time_and_table(task, load, folder, tmp_path, monkeypatch):
         [metrics], corpus=folder, teacher=teacher, readme=readme, output=output, batches=2, rounds=1
     )
     found = srsly.read_json(output)[task]
+    assert table.UNCACHED in found["seconds"]
     for name, parts in found["seconds"].items():
         assert set(parts) == set(table.PARTS)
         assert parts["encoder and heads"] > 0 and parts["gold loss"] > 0
         with_teacher = name != objectives.GOLD
         assert (parts["distillation loss"] > 0) == with_teacher
         assert (parts["teacher's scores"] > 0) == with_teacher
+    for scores in found["scores"].values():
         for metric in table.METRICS[task]:
             for against in ("gold", "teacher"):
-                assert 0 <= found["scores"][name][against][metric]["mean"] <= 1
+                assert 0 <= scores[against][metric]["mean"] <= 1
     assert found["ratio"]["min"] <= found["ratio"]["median"] <= found["ratio"]["max"]
     text = readme.read_text(encoding="utf8")
     for name in results["objectives"]:
@@ -153,4 +155,4 @@ def test_a_failed_training_says_what_failed(load, tmp_path):
     objectives = load("objectives")
     runs = objectives.Runs("ner", tmp_path, 1, ["--paths.train=missing.spacy", "--paths.dev=x"])
     with pytest.raises(RuntimeError, match=r"Training .*config.cfg failed:[\s\S]*missing.spacy"):
-        runs.train(objectives.GOLD, {"weight": 0.0}, [0])
+        runs.train(objectives.GOLD, {"weight": 0.0}, [0], "seeds")
