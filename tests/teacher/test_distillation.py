@@ -133,8 +133,15 @@ def _with_objective(text: str, block: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("scheme", ["BILUO", "BIO"])
-@pytest.mark.parametrize("objective", OBJECTIVES)
+# Those that compare bigrams can't take a BIO student from a BILUO teacher.
+BILUO_ALONE = ("KL", "MSE", "mixture")
+
+
+@pytest.mark.parametrize(
+    ("objective", "scheme"),
+    [(name, "BILUO") for name in OBJECTIVES]
+    + [(name, "BIO") for name in OBJECTIVES if name not in BILUO_ALONE],
+)
 def test_a_student_comes_to_agree_with_its_teacher(
     objective: str,
     scheme: str,
@@ -144,10 +151,7 @@ def test_a_student_comes_to_agree_with_its_teacher(
     corpus: Path,
 ) -> None:
     text = _with_objective(gold.distillation, OBJECTIVES[objective])
-    if scheme == "BIO":
-        if objective in ("KL", "MSE", "mixture"):
-            pytest.skip("it compares bigrams, which a BIO student of a BILUO teacher can't")
-        text = text.replace('scheme = "BILUO"', 'scheme = "BIO"')
+    text = text.replace('scheme = "BILUO"', f'scheme = "{scheme}"')
     weights = {f"components.{name}.distillation_weight": 1.0 for name in HEADS}
     overrides = {"paths.teacher": str(cnn_teacher), "training.dropout": 0.0, **weights}
     nlp = init_student(overrides, text)
