@@ -101,11 +101,26 @@ def log_partition(phi: ChainPotentials) -> Tensor:
     RETURNS (Tensor): float64, (n_docs,); 0 for an empty doc, -inf (with a gradient of zero) for a
         doc of which no sequence is possible.
     """
-    return _log_partition(phi, None)
+    filled = [d for d, length in enumerate(phi.lengths) if length]
+    # The sum is zero, and keeps a batch without tokens differentiable.
+    log_z = phi.unary.new_zeros(len(phi.lengths)) + phi.unary[:0].sum()
+    if not filled:
+        return log_z
+    counts = numpy.array([phi.lengths[d] for d in filled])
+    n_tags = phi.unary.shape[1]
+    is_wide = counts.sum() * float(n_tags) ** 3 > counts.max() * _STEP
+    # On scaled probabilities where that is exact, in log space where potentials span too much.
+    scaled = _scale(phi)
+    sums: Optional[Tensor] = None
+    if scaled is not None:
+        sums = (_stepwise_sum if is_wide else _pairwise_sum)(scaled, counts)
+    if sums is None:
+        sums = _log_space_sum(phi, counts)
+    return log_z.index_copy(0, torch.tensor(filled, device=phi.unary.device), sums)
 
 
 def tag_marginals(phi: ChainPotentials) -> Tensor:
-    """Posterior probabilities of tags alone, which cost less than those of bigrams.
+    """Posterior probabilities of tags: the log partition's gradient.
 
     Differentiable where the potentials are.
 
@@ -142,25 +157,6 @@ def log_tag_marginals(phi: ChainPotentials) -> Tensor:
     backward = _log_forward(reversed_unary, torch.zeros_like(start[0]), transitions.T, counts)
     joint = forward + backward.index_select(0, reverse) - phi.unary
     return joint - joint.logsumexp(1, keepdim=True)
-
-
-def marginals(phi: ChainPotentials) -> Tuple[Tensor, Tensor]:
-    """Posterior probabilities of tags and of tag bigrams: the log partition's gradient.
-
-    Differentiable where the potentials are.
-
-    phi (ChainPotentials): The potentials.
-    RETURNS (Tuple[Tensor, Tensor]): float64, P(y_t = j), (n_tokens, n_tags), and
-        P(y_t-1 = i, y_t = j), (n_tokens, n_tags, n_tags), zero at a doc's first token.
-    """
-    create_graph = phi.unary.requires_grad and torch.is_grad_enabled()
-    with torch.enable_grad():
-        n_tokens, n_tags = phi.unary.shape
-        added = phi.unary.new_zeros(n_tokens, n_tags, n_tags).requires_grad_()
-        total = _log_partition(phi, added).sum()
-        (pairs,) = torch.autograd.grad(total, added, create_graph=create_graph)
-    first, _ = doc_ends(phi.lengths, pairs.device)
-    return pairs.sum(1), pairs.masked_fill(first[:, None, None], 0.0)
 
 
 def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
@@ -214,34 +210,6 @@ def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
     return best, tags
 
 
-def _log_partition(phi: ChainPotentials, added: Optional[Tensor]) -> Tensor:
-    """`log_partition`, and what to differentiate by for bigram marginals.
-
-    On scaled probabilities where that is exact, in log space where potentials span too much.
-
-    phi (ChainPotentials): The potentials.
-    added (Optional[Tensor]): float64, (n_tokens, n_tags, n_tags); zeros, added to the potentials.
-    RETURNS (Tensor): float64, (n_docs,).
-    """
-    filled = [d for d, length in enumerate(phi.lengths) if length]
-    # The sum is zero, and keeps a batch without tokens differentiable.
-    log_z = (
-        phi.unary.new_zeros(len(phi.lengths)) + (phi.unary if added is None else added)[:0].sum()
-    )
-    if not filled:
-        return log_z
-    counts = numpy.array([phi.lengths[d] for d in filled])
-    n_tags = phi.unary.shape[1]
-    is_wide = counts.sum() * float(n_tags) ** 3 > counts.max() * _STEP
-    scaled = _scale(phi)
-    sums: Optional[Tensor] = None
-    if scaled is not None:
-        sums = (_stepwise_sum if is_wide else _pairwise_sum)(scaled, counts, added)
-    if sums is None:
-        sums = _log_space_sum(phi, counts, added)
-    return log_z.index_copy(0, torch.tensor(filled, device=phi.unary.device), sums)
-
-
 @dataclass
 class _Scaled:
     """Potentials as probabilities, each matrix and row divided by its largest value.
@@ -277,14 +245,11 @@ def _log_of_scaled(total: Tensor, scale: Tensor) -> Tensor:
     return log_z.masked_fill((total == 0) | (scale < IMPOSSIBLE / 2), -torch.inf)
 
 
-def _pairwise_sum(
-    scaled: _Scaled, counts: numpy.ndarray, added: Optional[Tensor]
-) -> Optional[Tensor]:
+def _pairwise_sum(scaled: _Scaled, counts: numpy.ndarray) -> Optional[Tensor]:
     """Multiply each doc's matrices pairwise; None if that might underflow.
 
     scaled (_Scaled): The potentials.
     counts (ndarray): int, (n_docs,); tokens in each doc that has any.
-    added (Optional[Tensor]): As in `_log_partition`.
     RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
     """
     device = scaled.unary.device
@@ -299,8 +264,6 @@ def _pairwise_sum(
     product = torch.cat([scaled.before, identity]).index_select(0, kinds)
     ones = torch.ones_like(scaled.unary[:1])
     product = product * torch.cat([scaled.unary, ones]).index_select(0, tokens)[:, None, :]
-    if added is not None:
-        product = product * (1 + _with_row(added).index_select(0, tokens))
     scale = _with_row(scaled.unary_scale).index_select(0, tokens)
     scale = scale + _with_row(scaled.before_scale).index_select(0, kinds)
     for _ in range(_BLOCK.bit_length() - 1):
@@ -325,25 +288,18 @@ def _pairwise_sum(
     return _log_of_scaled(product[:, 0].sum(1), scale)
 
 
-def _stepwise_sum(
-    scaled: _Scaled, counts: numpy.ndarray, added: Optional[Tensor]
-) -> Optional[Tensor]:
+def _stepwise_sum(scaled: _Scaled, counts: numpy.ndarray) -> Optional[Tensor]:
     """Multiply a row of ones by each doc's matrices in turn; None if that might underflow.
 
     scaled (_Scaled): The potentials.
     counts (ndarray): int, (n_docs,); tokens in each doc that has any.
-    added (Optional[Tensor]): As in `_log_partition`.
     RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
     """
     order, by_position, reach = _by_position(counts, scaled.unary.device)
     factors = scaled.unary.index_select(0, by_position).split(reach)
     scales = scaled.unary_scale.index_select(0, by_position).split(reach)
-    changes = None if added is None else added.index_select(0, by_position).split(reach)
     transitions, start = scaled.before
     forward, scale = factors[0] * start[0], scales[0] + scaled.before_scale[1]
-    if changes is not None:
-        # The gradient of each row of the first matrix is the same: it counts once.
-        forward = forward * (1 + changes[0][:, 0])
     done: List[Tuple[Tensor, Tensor]] = []
     smallest: List[Tensor] = []
     for t in range(1, len(reach)):
@@ -351,11 +307,7 @@ def _stepwise_sum(
         done.append((forward[reach[t] :], scale[reach[t] :]))
         forward, scale = forward[: reach[t]], scale[: reach[t]] + scales[t]
         scale = scale + scaled.before_scale[0]
-        if changes is None:
-            forward = forward @ transitions
-        else:
-            forward = torch.bmm(forward[:, None], transitions * (1 + changes[t]))[:, 0]
-        forward = forward * factors[t]
+        forward = (forward @ transitions) * factors[t]
         largest = forward.detach().amax(1)
         largest = torch.where(largest > 0, largest, torch.ones_like(largest))
         forward, scale = forward / largest[:, None], scale + largest.log()
@@ -410,33 +362,20 @@ def _multiply_pairs(product: Tensor, scale: Tensor) -> Tuple[Tensor, Tensor]:
     return torch.bmm(left, right), scale.view(-1, 2).sum(1)
 
 
-def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray, added: Optional[Tensor]) -> Tensor:
+def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray) -> Tensor:
     """The same in log space, position by position: slower on long docs, right for every score.
 
     Combining matrices pairwise here would take n_tags^3 exponentials a token instead of n_tags^2.
 
     phi (ChainPotentials): The potentials.
     counts (ndarray): int, (n_docs,); tokens in each doc that has any.
-    added (Optional[Tensor]): As in `_log_partition`.
     RETURNS (Tensor): float64, (n_docs,); log sums.
     """
-    device = phi.unary.device
-    first, _ = doc_ends(phi.lengths, device)
-    potential = phi.before.index_select(0, first.long()) + phi.unary[:, None, :]
-    if added is not None:
-        potential = potential + added
-    order, by_position, reach = _by_position(counts, device)
-    steps = potential.index_select(0, by_position).split(reach)
-    forward = steps[0][:, 0]
-    done: List[Tensor] = []
-    for step in steps[1:]:
-        # Docs that ended before this position are the last ones in the order.
-        done.append(forward[len(step) :])
-        forward = (forward[: len(step), :, None] + step).logsumexp(1)
-    done.append(forward)
-    log_z = torch.cat(done[::-1]).logsumexp(1)
-    log_z = log_z.masked_fill(log_z < IMPOSSIBLE / 2, -torch.inf)
-    return log_z.index_select(0, order)
+    transitions, start = phi.before
+    forward = _log_forward(phi.unary, start[0], transitions, counts)
+    last = torch.from_numpy(numpy.cumsum(counts) - 1).to(forward.device)
+    log_z = forward.index_select(0, last).logsumexp(1)
+    return log_z.masked_fill(log_z < IMPOSSIBLE / 2, -torch.inf)
 
 
 def _log_forward(
