@@ -4,7 +4,6 @@ Each objective's weight and temperature are chosen on dev from the grid below, w
 not among those that are reported.
 """
 
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -211,5 +210,4 @@ def main(
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     typer.run(main)

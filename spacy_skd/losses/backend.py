@@ -10,7 +10,7 @@ def torch_side(module: str) -> Any:
     `spacy.load` resolves a student's losses on machines without PyTorch, so nothing of them is
     imported before one is computed.
 
-    module (str): "chain" or "arcs".
+    module (str): "chain", "chain_gold" or "arcs".
     RETURNS (Any): The module.
     RAISES (ImportError): If PyTorch is not installed.
     """

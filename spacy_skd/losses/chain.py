@@ -1,8 +1,8 @@
-"""Losses on linear chains, in PyTorch."""
+"""Distillation losses on linear chains, in PyTorch."""
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -144,24 +144,6 @@ def _own_tags(valid: ValidTags, teacher: TeacherChain, device: torch.device) -> 
     # What is none of the student's tags never occurs: it may count as any.
     tag_of = torch.from_numpy(teacher.tag_of.clip(0).astype("i8")).to(device)
     return OwnTags(chain_tensors(teacher.scores, device), teacher.valid, tag_of)
-
-
-def gold_nll(
-    scores: ChainScores,
-    valid: ValidTags,
-    allowed: Any,
-    weights: Floats1d,
-    wrong: Sequence[Tuple[int, Any]],
-) -> Tuple[float, ChainScores]:
-    """`chain_nll`; the arguments are described there."""
-
-    def loss(tensors: ChainTensors) -> Tensor:
-        device = tensors.emissions.device
-        arguments = tensors, scores.lengths, valid, mask(allowed, device), floats(weights, device)
-        known = [(d, mask(tags, device)) for d, tags in wrong]
-        return nll(*arguments) + nll_of_others(*arguments, known)
-
-    return differentiate(loss, scores)
 
 
 class _Positions:
@@ -456,131 +438,3 @@ def _of_docs(weights: Tensor, lengths: List[int]) -> Tensor:
     mean = zeros.index_add(0, doc, weights) / n.clamp(min=1)
     without = zeros.index_add(0, doc, (weights == 0).to(weights.dtype))
     return mean.masked_fill(without > 0, 0.0)
-
-
-def nll(
-    scores: ChainTensors, lengths: List[int], valid: ValidTags, allowed: Tensor, weights: Tensor
-) -> Tensor:
-    """sum_d w_d (log Z_d - log of the part of Z_d that `allowed` leaves).
-
-    scores (ChainTensors): The potentials.
-    lengths (List[int]): Tokens in each doc.
-    valid (ValidTags): The tag sequences there are.
-    allowed (Tensor): bool, (n_tokens, n_tags).
-    weights (Tensor): (n_docs,).
-    RETURNS (Tensor): Scalar.
-    RAISES (ValueError): If a doc has no valid tag sequence that is allowed.
-    """
-    is_exact = (allowed.sum(1) == 1).cpu().tolist()
-    ends = torch.tensor(lengths).cumsum(0).tolist()
-    exact: List[int] = []
-    incomplete: List[int] = []
-    for d, weight in enumerate(weights.cpu().tolist()):
-        if weight and lengths[d]:
-            one_each = all(is_exact[ends[d] - lengths[d] : ends[d]])
-            (exact if one_each else incomplete).append(d)
-    docs = exact + incomplete
-    if not docs:
-        return scores.emissions.sum() * 0.0
-    device = weights.device
-    tokens = torch.cat([torch.arange(ends[d] - lengths[d], ends[d]) for d in docs]).to(device)
-    emissions = scores.emissions.index_select(0, tokens)
-    allowed = allowed.index_select(0, tokens)
-    lengths = [lengths[d] for d in docs]
-    chain = (scores.transitions, scores.start, scores.end)
-    log_z = log_partition(potentials(emissions, *chain, lengths, valid))
-    n = sum(lengths[: len(exact)])
-    exact_lengths, partial_lengths = lengths[: len(exact)], lengths[len(exact) :]
-    tags = allowed[:n].long().argmax(1)
-    of_path = _path_score(emissions[:n], *chain, exact_lengths, valid, tags)
-    phi = potentials(emissions[n:], *chain, partial_lengths, valid, allowed[n:])
-    gold = torch.cat([of_path, log_partition(phi)])
-    impossible = torch.isneginf(gold.detach()).nonzero()
-    if len(impossible):
-        raise ValueError(
-            f"Doc {docs[int(impossible[0])]} of the batch has no tag sequence that is valid in the "
-            "tagging scheme and agrees with its annotation."
-        )
-    return (weights.index_select(0, torch.tensor(docs, device=device)) * (log_z - gold)).sum()
-
-
-def _path_score(
-    emissions: Tensor,
-    transitions: Tensor,
-    start: Tensor,
-    end: Tensor,
-    lengths: List[int],
-    valid: ValidTags,
-    tags: Tensor,
-) -> Tensor:
-    """The score of one tag sequence a doc.
-
-    tags (Tensor): int64, (n_tokens,); the other arguments are those of `potentials`.
-    RETURNS (Tensor): float64, (n_docs,), -inf where a sequence isn't valid.
-    """
-    device = emissions.device
-    first, last = doc_ends(lengths, device)
-    before = tags.roll(1)
-    is_valid = torch.where(
-        first, mask(valid.start, device)[tags], mask(valid.transitions, device)[before, tags]
-    ) & (~last | mask(valid.end, device)[tags])
-    per_token = emissions.double().gather(1, tags[:, None]).squeeze(1)
-    per_token = per_token + torch.where(
-        first, start.double()[tags], transitions.double()[before, tags]
-    )
-    per_token = per_token + last * end.double()[tags]
-    per_token = per_token.masked_fill(~is_valid, -torch.inf)
-    doc = torch.repeat_interleave(torch.tensor(lengths, dtype=torch.long)).to(device)
-    return per_token.new_zeros(len(lengths)).index_add(0, doc, per_token)
-
-
-def nll_of_others(
-    scores: ChainTensors,
-    lengths: List[int],
-    valid: ValidTags,
-    allowed: Tensor,
-    weights: Tensor,
-    wrong: Sequence[Tuple[int, Tensor]],
-) -> Tensor:
-    """- sum_k w log(1 - P(wrong_k | allowed)): what is known of a doc by what it isn't.
-
-    The other sequences are counted by the first token at which they leave the wrong set: a
-    difference of 1 and a probability close to it would have no gradient left.
-
-    The wrong sets of one doc count as if independent; with one set it's exact.
-
-    scores (ChainTensors): The potentials.
-    lengths (List[int]): Tokens in each doc.
-    valid (ValidTags): The tag sequences there are.
-    allowed (Tensor): bool, (n_tokens, n_tags).
-    weights (Tensor): (n_docs,).
-    wrong (Sequence[Tuple[int, Tensor]]): A doc, and bool, (its n_tokens, n_tags), the tags of a set
-        of its sequences.
-    RETURNS (Tensor): Scalar.
-    RAISES (ValueError): If nothing that is allowed is right.
-    """
-    loss = scores.emissions.sum() * 0.0
-    chain = (scores.transitions, scores.start, scores.end)
-    emissions = scores.emissions.split(lengths)
-    agrees = allowed.split(lengths)
-    for d, tags in wrong:
-        if not weights[d]:
-            continue
-        leaves = (agrees[d] & ~tags).any(1).nonzero()[:, 0].tolist()
-        of_others = agrees[d].repeat(len(leaves), 1, 1)
-        for others, t in zip(of_others, leaves, strict=True):
-            others[:t] &= tags[:t]
-            others[t] &= ~tags[t]
-        # The first chain is everything that is allowed.
-        masks = torch.cat([agrees[d][None], of_others]).flatten(0, 1)
-        n = len(leaves) + 1
-        phi = potentials(emissions[d].repeat(n, 1), *chain, [lengths[d]] * n, valid, masks)
-        log_z = log_partition(phi)
-        possible = log_z[1:][~torch.isneginf(log_z[1:].detach())]
-        if not len(possible):
-            raise ValueError(
-                f"Doc {d} of the batch has no tag sequence that agrees with its annotation and is "
-                "not one of those that are annotated as wrong."
-            )
-        loss = loss + weights[d] * (log_z[0] - possible.logsumexp(0))
-    return loss

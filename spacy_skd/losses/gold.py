@@ -33,7 +33,7 @@ def chain_nll(
         to the scores, float32.
     RAISES (ValueError): If a doc has no valid tag sequence that is allowed.
     """
-    return torch_side("chain").gold_nll(scores, valid, allowed, weights, wrong)
+    return torch_side("chain_gold").gold_nll(scores, valid, allowed, weights, wrong)
 
 
 def arc_cross_entropy(

@@ -20,6 +20,7 @@ TRAINING = (
     "spacy_skd.losses.arcs",
     "spacy_skd.losses.autograd",
     "spacy_skd.losses.chain",
+    "spacy_skd.losses.chain_gold",
 )
 
 class Absent:

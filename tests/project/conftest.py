@@ -15,6 +15,7 @@ def load_script(monkeypatch):
         path = PROJECT / "scripts" / f"{name}.py"
         spec = importlib.util.spec_from_file_location(f"project_scripts_{name}", path)
         module = importlib.util.module_from_spec(spec)
+        monkeypatch.syspath_prepend(str(path.parent))  # scripts import each other
         monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look there
         spec.loader.exec_module(module)
         return module

@@ -1,7 +1,5 @@
 """The comparison of objectives: its configs, its grid, its trainings and its tables."""
 
-import importlib.util
-import os
 from pathlib import Path
 
 import pytest
@@ -10,28 +8,12 @@ import srsly
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
-SCRIPTS = Path(__file__).parents[2] / "project" / "scripts"
 TASKS = ["ner", "parser"]
 
 
-@pytest.fixture
-def load(monkeypatch):
-    """A script as a module."""
-
-    def load(name):
-        monkeypatch.syspath_prepend(str(SCRIPTS))
-        monkeypatch.setattr(os, "environ", dict(os.environ))
-        spec = importlib.util.spec_from_file_location(f"of_{name}", SCRIPTS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
-
-
 @pytest.mark.parametrize("task", TASKS)
-def test_every_variant_is_a_pipeline_that_learns_by_that_objective(task, load):
-    objectives = load("objectives")
+def test_every_variant_is_a_pipeline_that_learns_by_that_objective(task, load_script):
+    objectives = load_script("objectives")
     names = [objectives.GOLD, *objectives.OBJECTIVES[task]]
     assert names[1:] == sorted(set(names[1:]), key=names.index)
     paths = set()
@@ -53,8 +35,8 @@ def test_every_variant_is_a_pipeline_that_learns_by_that_objective(task, load):
     assert len(paths) == sum(len(list(objectives.variants(task, name))) for name in names)
 
 
-def test_the_best_of_the_grid_is_trained_with_every_seed(load, tmp_path):
-    objectives = load("objectives")
+def test_the_best_of_the_grid_is_trained_with_every_seed(load_script, tmp_path):
+    objectives = load_script("objectives")
     asked = []
 
     class Runs(objectives.Runs):
@@ -106,8 +88,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_train_score_time_and_table(task, load, folder, tmp_path, monkeypatch):
-    objectives, table = load("objectives"), load("objectives_table")
+def test_train_score_time_and_table(task, load_script, folder, tmp_path, monkeypatch):
+    objectives, table = load_script("objectives"), load_script("objectives_table")
     exact = table.EXACT[task]
     few = {name: objectives.OBJECTIVES[task][name] for name in (table.LOCAL, exact)}
     monkeypatch.setattr(objectives, "OBJECTIVES", {task: few})
@@ -151,8 +133,8 @@ def test_train_score_time_and_table(task, load, folder, tmp_path, monkeypatch):
     assert "λ = 0.5" in text
 
 
-def test_a_failed_training_says_what_failed(load, tmp_path):
-    objectives = load("objectives")
+def test_a_failed_training_says_what_failed(load_script, tmp_path):
+    objectives = load_script("objectives")
     runs = objectives.Runs("ner", tmp_path, 1, ["--paths.train=missing.spacy", "--paths.dev=x"])
     with pytest.raises(RuntimeError, match=r"Training .*config.cfg failed:[\s\S]*missing.spacy"):
         runs.train(objectives.GOLD, {"weight": 0.0}, [0], "seeds")
