@@ -99,14 +99,16 @@ class TagScheme:
         """RETURNS (ValidTags): What a well-formed sequence of these tags may contain."""
         if self._valid is None:
             opens, closes = _OPENS[self.name], _CLOSES[self.name]
-            continues = _CONTINUES[self.name]
+            continues, prefixes = _CONTINUES[self.name], _PREFIXES[self.name]
             prefix = [tag[0] for tag in self.tags]
             start = numpy.array([p == "O" or p in opens for p in prefix])
             end = numpy.array([p == "O" or p in closes for p in prefix])
             transitions = end[:, None] & start[None, :]
-            for i, tag in enumerate(self.tags):
-                for p in continues.get(tag[0], ""):
-                    transitions[i, self.index[p + tag[1:]]] = True
+            # By position and not by name, since two labels may have the same.
+            for first in range(1, len(self.tags), len(prefixes)):
+                for i, p in enumerate(prefixes):
+                    for follower in continues[p]:
+                        transitions[first + i, first + prefixes.index(follower)] = True
             self._valid = ValidTags(transitions=transitions, start=start, end=end)
         return self._valid
 
@@ -143,13 +145,33 @@ class TagScheme:
                 entities[-1] = (begin, int(i) + 1, label)
         return entities
 
+    @property
+    def is_ambiguous(self) -> bool:
+        """RETURNS (bool): Whether two of its labels have the same name, as where a teacher's are
+        mapped to one of a student's."""
+        return len(set(self.labels) - {""}) < len([label for label in self.labels if label])
+
     def is_finer_than(self, other: "TagScheme") -> bool:
         """Whether several of its tags stand for one of another scheme: B and U of BILUO for B of
-        BIO. The well-formed sequences of both correspond one to one all the same.
+        BIO, or those of labels with the same name. Each well-formed sequence of its tags is one of
+        the other's all the same.
 
         other (TagScheme): The other scheme.
         """
-        return self.name == "BILUO" and other.name == "BIO"
+        return self.is_ambiguous or (self.name == "BILUO" and other.name == "BIO")
+
+    def in_biluo(self) -> Tuple["TagScheme", numpy.ndarray]:
+        """The same labels in BILUO, and for each of its tags the one here that it takes its
+        potentials from: see `index_in`.
+
+        RETURNS (Tuple[TagScheme, ndarray]): The scheme, and int, (n_biluo_tags,).
+        """
+        biluo = TagScheme("BILUO", self.labels)
+        if self.name == "BILUO":
+            return biluo, numpy.arange(len(biluo))
+        of_label = numpy.array([1, 2, 2, 1])  # of B, I, L and U: B, I, I and B
+        first = 2 * numpy.arange(len(self.labels))
+        return biluo, numpy.concatenate([[0], (first[:, None] + of_label).ravel()])
 
     def index_in(self, other: "TagScheme") -> numpy.ndarray:
         """For each tag, the tag of another scheme that it is, or is one of.

@@ -49,22 +49,56 @@ class ChainScores:
 @dataclass
 class FinerChainScores:
     """Potentials of chains over a teacher's own tags, several of which may be one of the student's:
-    B and U of BILUO are both B in BIO. As potentials of the student's tags they can't be written,
-    its sequences and their probabilities can.
+    B and U of BILUO are both B in BIO, and labels may be mapped to one. As potentials of the
+    student's tags they can't be written, its sequences and their probabilities can.
 
     scores (ChainScores): Over the teacher's tags.
     valid (ValidTags): The sequences of these that there are, each of which is one of the student's.
     tag_of (ndarray): int, (n_teacher_tags,); the student's tag that each is, -1 for none: such a
         tag is in no valid sequence.
+    merges (bool): Whether several of its sequences may be one of the student's, as where labels are
+        mapped to one.
     """
 
     scores: ChainScores
     valid: ValidTags
     tag_of: numpy.ndarray
+    merges: bool = False
+
+
+@dataclass
+class ChainSequences:
+    """Some tag sequences of docs with their probabilities: the analyses of a beam, or the one that
+    a component has set.
+
+    tags (ndarray): int, (k, n_tokens); k sequences of each doc, the docs' tokens one after the
+        other.
+    log_probs (ndarray): float, (k, n_docs), log-space; they need not sum to 1. -inf where a doc has
+        fewer than k, whose tags have no meaning there.
+    lengths (List[int]): Tokens in each doc.
+    """
+
+    tags: numpy.ndarray
+    log_probs: numpy.ndarray
+    lengths: List[int]
+
+    def distinct(self) -> "ChainSequences":
+        """RETURNS (ChainSequences): The same distributions, with no sequence of a doc twice."""
+        if len(self.tags) == 1:
+            return self
+        tags, log_probs = numpy.zeros_like(self.tags), numpy.full_like(self.log_probs, -numpy.inf)
+        end = 0
+        for d, length in enumerate(self.lengths):
+            start, end = end, end + length
+            there = self.log_probs[:, d] > -numpy.inf
+            unique, index = numpy.unique(self.tags[there, start:end], axis=0, return_inverse=True)
+            tags[: len(unique), start:end] = unique
+            numpy.logaddexp.at(log_probs[:, d], index.ravel(), self.log_probs[there, d])
+        return ChainSequences(tags, log_probs, self.lengths)
 
 
 # What a chain can be compared with.
-TeacherChain = Union[ChainScores, FinerChainScores]
+TeacherChain = Union[ChainScores, FinerChainScores, ChainSequences]
 
 
 class SentenceGroup:
@@ -182,28 +216,48 @@ class ArcScores:
 
 Scores = Union[ChainScores, ArcScores]
 
+# What a teacher's component gives.
+TeacherScores = Union[ChainScores, ChainSequences, ArcScores]
+
+
+# What a teacher's component gives, from most to least: potentials of the student's own
+# sub-structures; potentials over finer tags than the student's, whose sequences can be told in its
+# tags, but not their bigrams; several tag sequences with their probabilities; probabilities of
+# arcs; and the one structure that it sets.
+POTENTIALS, FINER_POTENTIALS = "potentials", "finer_potentials"
+SEQUENCES, ARC_MARGINALS, STRUCTURE = "sequences", "arc_marginals", "structure"
+
+# The log of a probability of zero. Finite, so that no difference of two of them is NaN.
+LOG_ZERO = -1e4
+
 
 @runtime_checkable
 class TeacherHead(Protocol):
     """One component of a teacher, as the student component that learns from it sees it.
 
     name (str): The component's name in the teacher pipeline.
-    labels (Tuple[str, ...]): Its labels, in the order of its scores.
-    scheme (Optional[TagScheme]): The tags of a chain, in the order of its scores; None for a
-        parser.
+    gives (str): POTENTIALS, SEQUENCES, ARC_MARGINALS or STRUCTURE.
+    own_labels (Tuple[str, ...]): Its labels, in the order of its scores.
+    labels (Tuple[str, ...]): What each is called in the student: several may be the same, "" is one
+        that the student does not learn.
+    scheme (Optional[TagScheme]): The tags of a chain, in the order of its scores, of these labels;
+        None for a parser.
     """
 
     name: str
+    gives: str
+    own_labels: Tuple[str, ...]
     labels: Tuple[str, ...]
     scheme: Optional[TagScheme]
 
-    def scores(self, examples: Sequence[Example], n_heads: Optional[int] = None) -> Scores:
+    def scores(self, examples: Sequence[Example], n_heads: Optional[int] = None) -> TeacherScores:
         """Score a batch.
 
         examples (Sequence[Example]): The student's batch. The teacher reads the tokens of the
             predicted docs and, where the reference has them, its sentence boundaries.
         n_heads (Optional[int]): For a parser, for how many of each token's most probable heads
             labels are scored; None for all.
-        RETURNS (Scores): In the array module of the device that the teacher runs on.
+        RETURNS (TeacherScores): In any array module; log probabilities where it gives no
+            potentials.
         """
         ...

@@ -1,7 +1,6 @@
 from .gold import arc_cross_entropy, chain_nll
 from .mix import Mix
 from .objectives import (
-    FINER_POTENTIALS,
     DistillationLoss,
     HardLabels,
     PosteriorKL,
@@ -9,11 +8,11 @@ from .objectives import (
     SubstructureKL,
     SubstructureMSE,
     TopK,
+    accepting,
 )
 from .weight import Weight
 
 __all__ = [
-    "FINER_POTENTIALS",
     "DistillationLoss",
     "HardLabels",
     "Mix",
@@ -23,6 +22,7 @@ __all__ = [
     "SubstructureMSE",
     "TopK",
     "Weight",
+    "accepting",
     "arc_cross_entropy",
     "chain_nll",
 ]

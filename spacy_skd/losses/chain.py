@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Protocol, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ from ..distributions.chain import (
     tag_marginals,
 )
 from ..schemes import ValidTags
-from ..scores import ChainScores, TeacherChain
-from .autograd import ChainTensors, chain_tensors, differentiate, floats, mask
+from ..scores import ChainScores, ChainSequences, TeacherChain
+from .autograd import ChainTensors, chain_tensors, differentiate, floats, integers, mask
 
 # The smallest posterior probability that is told from zero.
 _SMALLEST = 1e-30
@@ -64,7 +64,8 @@ def posterior_kl(
 ) -> Tuple[float, ChainScores]:
     """`PosteriorKL` for chains; the arguments are described there."""
     divergence = partial(kl_of_marginals, temperature=temperature)
-    return _compare(divergence, partial(_own_tags, valid), student, teacher, valid, weights)
+    sequences = partial(_sequences, valid, student.emissions.shape[1])
+    return _compare(divergence, sequences, student, teacher, valid, weights)
 
 
 def structural_ce(
@@ -74,8 +75,8 @@ def structural_ce(
     weights: Floats1d,
 ) -> Tuple[float, ChainScores]:
     """`StructuralCE` for chains; the arguments are described there."""
-    own_tags = partial(_own_tags, valid)
-    return _compare(kl_of_sequences, own_tags, student, teacher, valid, weights)
+    sequences = partial(_sequences, valid, student.emissions.shape[1])
+    return _compare(kl_of_sequences, sequences, student, teacher, valid, weights)
 
 
 def top_k(
@@ -88,7 +89,8 @@ def top_k(
 ) -> Tuple[float, ChainScores]:
     """`TopK` for chains; the arguments are described there."""
     divergence = partial(nll_of_best, k=k)
-    return _compare(divergence, partial(_own_tags, valid), student, teacher, valid, weights)
+    sequences = partial(_sequences, valid, student.emissions.shape[1])
+    return _compare(divergence, sequences, student, teacher, valid, weights)
 
 
 def _compare(
@@ -109,41 +111,134 @@ def _compare(
     return differentiate(loss, student)
 
 
+class TeacherSequences(Protocol):
+    """A teacher's distributions over the tag sequences of docs, told in the student's tags."""
+
+    def marginals(self, temperature: float) -> Tensor:
+        """RETURNS (Tensor): (n_tokens, n_tags), the posterior probabilities of each token's tag,
+        where sequences have probabilities in proportion to P^(1 / temperature)."""
+        ...
+
+    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
+        """Expected counts of tags and bigrams, each where the score is that it multiplies, and the
+        negative entropy of the sequences, 0 where it can't be told; both summed over docs.
+
+        of_docs (Tensor): (n_docs,); what each doc counts for.
+        """
+        ...
+
+    def best(self, k: int) -> Tuple[Tensor, Tensor]:
+        """The k best sequences of each doc: their log probabilities, (n_docs, k), up to a constant
+        and -inf where there are fewer, and their tags, int64, (k, n_tokens)."""
+        ...
+
+
 @dataclass
-class OwnTags:
-    """A teacher's chains over tags of its own.
+class FromPotentials:
+    """Of all sequences, by their potentials over the teacher's own tags.
 
     scores (ChainTensors): The potentials.
+    lengths (List[int]): Tokens in each doc.
     valid (ValidTags): The tag sequences there are.
     tag_of (Optional[Tensor]): int64, (n_own_tags,); the student's tag that each is. None where
         they are the same.
+    merges (bool): Whether several of its sequences may be one of the student's.
+    n_tags (int): How many tags the student has.
     """
 
     scores: ChainTensors
+    lengths: List[int]
     valid: ValidTags
     tag_of: Optional[Tensor]
+    merges: bool
+    n_tags: int
 
-    def as_students(self, per_tag: Tensor, dim: int, n_tags: int) -> Tensor:
-        """Sum what is counted of each tag by the student's tags.
+    def marginals(self, temperature: float) -> Tensor:
+        """See TeacherSequences.marginals."""
+        softened = ChainTensors(*(tensor / temperature for tensor in _parts(self.scores)))
+        return self._as_students(tag_marginals(self._potentials(softened)), 1)
 
-        per_tag (Tensor): (..., n_own_tags, ...).
-        dim (int): Where the tags are.
-        n_tags (int): How many the student has.
-        RETURNS (Tensor): (..., n_tags, ...).
-        """
+    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
+        """See TeacherSequences.expected. The counts are the gradient of log Z."""
+        leaves = [tensor.detach().requires_grad_() for tensor in _parts(self.scores)]
+        log_z = (of_docs * log_partition(self._potentials(ChainTensors(*leaves)))).sum()
+        counts = ChainTensors(*torch.autograd.grad(log_z, leaves))
+        negative_entropy = _score_of(counts, self.scores) - log_z.detach()
+        if self.merges:
+            negative_entropy = torch.zeros_like(negative_entropy)
+        mapped = ChainTensors(*(self._as_students(count, -1) for count in _parts(counts)))
+        mapped.transitions = self._as_students(mapped.transitions, 0)
+        return mapped, negative_entropy
+
+    def best(self, k: int) -> Tuple[Tensor, Tensor]:
+        """See TeacherSequences.best."""
+        scores, paths = k_best(self._potentials(self.scores), k)
+        return scores, paths if self.tag_of is None else self.tag_of[paths]
+
+    def _potentials(self, scores: ChainTensors) -> ChainPotentials:
+        return potentials(*_parts(scores), self.lengths, self.valid)
+
+    def _as_students(self, per_tag: Tensor, dim: int) -> Tensor:
+        """Sum what is counted of each tag, (..., n_own_tags, ...), by the student's tags."""
         if self.tag_of is None:
             return per_tag
         shape = list(per_tag.shape)
-        shape[dim] = n_tags
+        shape[dim] = self.n_tags
         return per_tag.new_zeros(shape).index_add(dim, self.tag_of, per_tag)
 
 
-def _own_tags(valid: ValidTags, teacher: TeacherChain, device: torch.device) -> OwnTags:
+@dataclass
+class FromList:
+    """Of the sequences that are listed, all different.
+
+    tags (Tensor): int64, (k, n_tokens).
+    log_probs (Tensor): (k, n_docs), up to a constant for each doc.
+    lengths (List[int]): Tokens in each doc.
+    n_tags (int): How many tags there are.
+    """
+
+    tags: Tensor
+    log_probs: Tensor
+    lengths: List[int]
+    n_tags: int
+
+    def marginals(self, temperature: float) -> Tensor:
+        """See TeacherSequences.marginals."""
+        weights = (self.log_probs / temperature).softmax(0)
+        return _counts(self.tags, weights, self.lengths, self.n_tags).emissions
+
+    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
+        """See TeacherSequences.expected."""
+        weights = self.log_probs.softmax(0)
+        counts = _counts(self.tags, of_docs * weights, self.lengths, self.n_tags)
+        return counts, (of_docs * torch.xlogy(weights, weights).sum(0)).sum()
+
+    def best(self, k: int) -> Tuple[Tensor, Tensor]:
+        """See TeacherSequences.best."""
+        scores, rank = self.log_probs.topk(min(k, len(self.tags)), dim=0)
+        doc = torch.repeat_interleave(torch.tensor(self.lengths, device=rank.device))
+        return scores.T, self.tags.gather(0, rank[:, doc])
+
+
+def _sequences(
+    valid: ValidTags, n_tags: int, teacher: TeacherChain, device: torch.device
+) -> TeacherSequences:
+    if isinstance(teacher, ChainSequences):
+        tags = integers(teacher.tags, device)
+        return FromList(tags, floats(teacher.log_probs, device), teacher.lengths, n_tags)
     if isinstance(teacher, ChainScores):
-        return OwnTags(chain_tensors(teacher, device), valid, None)
+        scores = chain_tensors(teacher, device)
+        return FromPotentials(scores, teacher.lengths, valid, None, False, n_tags)
     # What is none of the student's tags never occurs: it may count as any.
-    tag_of = torch.from_numpy(teacher.tag_of.clip(0).astype("i8")).to(device)
-    return OwnTags(chain_tensors(teacher.scores, device), teacher.valid, tag_of)
+    tag_of = integers(teacher.tag_of.clip(0), device)
+    return FromPotentials(
+        chain_tensors(teacher.scores, device),
+        teacher.scores.lengths,
+        teacher.valid,
+        tag_of,
+        teacher.merges,
+        n_tags,
+    )
 
 
 class _Positions:
@@ -268,7 +363,7 @@ def kl(
 
 def kl_of_marginals(
     student: ChainTensors,
-    teacher: OwnTags,
+    teacher: TeacherSequences,
     lengths: List[int],
     valid: ValidTags,
     weights: Tensor,
@@ -279,22 +374,17 @@ def kl_of_marginals(
     exp(score(y) / tau), and P(y_t | x) its posterior probabilities of a token's tags.
 
     student (ChainTensors): The student's potentials.
-    teacher (OwnTags): The teacher's.
+    teacher (TeacherSequences): The teacher's.
     lengths (List[int]): Tokens in each doc.
     valid (ValidTags): The tag sequences there are.
     weights (Tensor): (n_tokens,).
     temperature (float): tau.
     RETURNS (Tensor): Scalar.
     """
-
-    def phi(scores: ChainTensors, valid: ValidTags) -> ChainPotentials:
-        softened = ChainTensors(*(tensor / temperature for tensor in _parts(scores)))
-        return potentials(*_parts(softened), lengths, valid)
-
-    of_student = phi(student, valid)
+    emissions, transitions, start, end = (tensor / temperature for tensor in _parts(student))
+    of_student = potentials(emissions, transitions, start, end, lengths, valid)
     mine = tag_marginals(of_student)
-    of_teacher = tag_marginals(phi(teacher.scores, teacher.valid))
-    its = teacher.as_students(of_teacher, 1, mine.shape[1])
+    its = teacher.marginals(temperature)
     log_p = mine.clamp(min=_SMALLEST).log()
     counts = its > _SMALLEST
     lost = ((mine < _SMALLEST) & counts).any(1)
@@ -324,7 +414,7 @@ def _token_ranges(lengths: List[int]) -> List[range]:
 
 def kl_of_sequences(
     student: ChainTensors,
-    teacher: OwnTags,
+    teacher: TeacherSequences,
     lengths: List[int],
     valid: ValidTags,
     weights: Tensor,
@@ -334,35 +424,24 @@ def kl_of_sequences(
 
     The cross-entropy is log Z^S minus the teacher's expectation of the student's score, which is
     linear in the potentials: the expected counts of tags and bigrams are all there is to know of
-    the teacher, and they are the gradient of its log Z. Less its entropy, which is had likewise.
+    the teacher. Less its entropy, where that is known.
 
     student (ChainTensors): The student's potentials.
-    teacher (OwnTags): The teacher's.
+    teacher (TeacherSequences): The teacher's.
     lengths (List[int]): Tokens in each doc.
     valid (ValidTags): The tag sequences there are.
     weights (Tensor): (n_tokens,).
     RETURNS (Tensor): Scalar.
     """
     of_docs = _of_docs(weights, lengths)
-
-    def total(scores: ChainTensors, valid: ValidTags) -> Tensor:
-        return (of_docs * log_partition(potentials(*_parts(scores), lengths, valid))).sum()
-
-    leaves = [tensor.detach().requires_grad_() for tensor in _parts(teacher.scores)]
-    log_z = total(ChainTensors(*leaves), teacher.valid)
-    counts = ChainTensors(*torch.autograd.grad(log_z, leaves))
-    negative_entropy = _score_of(counts, teacher.scores) - log_z.detach()
-    n_tags = student.emissions.shape[1]
-    expected = ChainTensors(
-        *(teacher.as_students(count, -1, n_tags) for count in _parts(counts)),
-    )
-    expected.transitions = teacher.as_students(expected.transitions, 0, n_tags)
-    return total(student, valid) - _score_of(expected, student) + negative_entropy
+    expected, negative_entropy = teacher.expected(of_docs)
+    log_z = log_partition(potentials(*_parts(student), lengths, valid))
+    return (of_docs * log_z).sum() - _score_of(expected, student) + negative_entropy
 
 
 def nll_of_best(
     student: ChainTensors,
-    teacher: OwnTags,
+    teacher: TeacherSequences,
     lengths: List[int],
     valid: ValidTags,
     weights: Tensor,
@@ -373,7 +452,7 @@ def nll_of_best(
     q_dk their probabilities, made to sum to 1, and w_d as in `kl_of_sequences`.
 
     student (ChainTensors): The student's potentials.
-    teacher (OwnTags): The teacher's.
+    teacher (TeacherSequences): The teacher's.
     lengths (List[int]): Tokens in each doc.
     valid (ValidTags): The tag sequences there are.
     weights (Tensor): (n_tokens,).
@@ -381,9 +460,7 @@ def nll_of_best(
     RETURNS (Tensor): Scalar.
     """
     of_docs = _of_docs(weights, lengths)
-    best, paths = k_best(potentials(*_parts(teacher.scores), lengths, teacher.valid), k)
-    if teacher.tag_of is not None:
-        paths = teacher.tag_of[paths]
+    best, paths = teacher.best(k)
     counts = _counts(paths, of_docs * best.softmax(1).T, lengths, student.emissions.shape[1])
     log_z = log_partition(potentials(*_parts(student), lengths, valid))
     return (of_docs * log_z).sum() - _score_of(counts, student)

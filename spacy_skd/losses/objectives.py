@@ -4,30 +4,40 @@ These are what `[components.ner.distillation]` makes. They hold settings and not
 """
 
 import math
-from typing import FrozenSet, Optional, Protocol, Tuple, runtime_checkable
+from typing import FrozenSet, List, Optional, Protocol, Tuple, runtime_checkable
 
 import numpy
 from thinc.types import Floats1d
 
 from ..schemes import ValidTags
-from ..scores import ArcScores, ChainScores, TeacherChain
+from ..scores import (
+    ARC_MARGINALS,
+    FINER_POTENTIALS,
+    POTENTIALS,
+    SEQUENCES,
+    STRUCTURE,
+    ArcScores,
+    ChainScores,
+    TeacherChain,
+)
 from .backend import torch_side
 
-# What a teacher may give: scores that stand for the student's own sub-structures, and chains over
-# finer tags than the student's, whose sequences can be told in its tags, but not their bigrams.
-POTENTIALS, FINER_POTENTIALS = "potentials", "finer_potentials"
+# Of whole tag sequences it is enough to know their probabilities.
+_OF_SEQUENCES = frozenset({POTENTIALS, FINER_POTENTIALS, SEQUENCES})
 
 
 @runtime_checkable
 class DistillationLoss(Protocol):
     """What a component asks of the objective it learns from its teacher by.
 
-    accepts (FrozenSet[str]): What a teacher may give; one of it is enough.
+    accepts (FrozenSet[str]): What a teacher may give, see TeacherHead; one of it is enough.
     label_heads (Optional[int]): For how many of the teacher's most probable heads of each token
         labels are matched. None for all.
     """
 
-    accepts: FrozenSet[str]
+    @property
+    def accepts(self) -> FrozenSet[str]: ...
+
     label_heads: Optional[int]
 
     def chain(
@@ -40,9 +50,9 @@ class DistillationLoss(Protocol):
         """Compare the chains of a batch.
 
         student (ChainScores): The student's scores.
-        teacher (TeacherChain): The teacher's, for the same tokens, in any
-            array module: in the order of the student's tags, or, where the objective accepts
-            them, over finer tags.
+        teacher (TeacherChain): The teacher's, for the same tokens, in any array module: in the
+            order of the student's tags, or, where the objective accepts them, potentials over
+            finer tags, or sequences of the student's tags.
         valid (ValidTags): The tag sequences there are, without tags that one side lacks: those
             count nowhere and have a gradient of zero.
         weights (Floats1d): (n_tokens,); 0 takes a token out. A loss of whole sequences takes each
@@ -139,7 +149,7 @@ class SubstructureKL:
     RAISES (ValueError): If the temperature is 0 or less.
     """
 
-    accepts: FrozenSet[str] = frozenset({POTENTIALS})
+    accepts: FrozenSet[str] = frozenset({POTENTIALS, ARC_MARGINALS})
 
     def __init__(self, temperature: float = 1.0, label_heads: Optional[int] = 4) -> None:
         self.temperature = _positive(temperature)
@@ -186,11 +196,14 @@ class StructuralCE:
         labels are matched. None for all.
     """
 
-    accepts: FrozenSet[str] = frozenset({POTENTIALS, FINER_POTENTIALS})
-
     def __init__(self, tree: bool = False, label_heads: Optional[int] = 4) -> None:
         self.tree = tree
         self.label_heads = _at_least_one(label_heads)
+
+    @property
+    def accepts(self) -> FrozenSet[str]:
+        """RETURNS (FrozenSet[str]): See DistillationLoss."""
+        return _of_structures(self.tree)
 
     def chain(
         self,
@@ -233,14 +246,17 @@ class PosteriorKL:
     RAISES (ValueError): If the temperature is 0 or less.
     """
 
-    accepts: FrozenSet[str] = frozenset({POTENTIALS, FINER_POTENTIALS})
-
     def __init__(
         self, temperature: float = 1.0, tree: bool = False, label_heads: Optional[int] = 4
     ) -> None:
         self.temperature = _positive(temperature)
         self.tree = tree
         self.label_heads = _at_least_one(label_heads)
+
+    @property
+    def accepts(self) -> FrozenSet[str]:
+        """RETURNS (FrozenSet[str]): See DistillationLoss."""
+        return _of_structures(self.tree)
 
     def chain(
         self,
@@ -288,14 +304,17 @@ class TopK:
     RAISES (ValueError): If k is less than 1.
     """
 
-    accepts: FrozenSet[str] = frozenset({POTENTIALS, FINER_POTENTIALS})
-
     def __init__(self, k: int = 5, tree: bool = False, label_heads: Optional[int] = 4) -> None:
         if k < 1:
             raise ValueError(f"k is {k}, but has to be 1 or more.")
         self.k = k
         self.tree = tree
         self.label_heads = _at_least_one(label_heads)
+
+    @property
+    def accepts(self) -> FrozenSet[str]:
+        """RETURNS (FrozenSet[str]): See DistillationLoss."""
+        return _of_structures(self.tree)
 
     def chain(
         self,
@@ -331,6 +350,27 @@ class HardLabels(TopK):
 
     def __init__(self, tree: bool = False, label_heads: Optional[int] = 4) -> None:
         super().__init__(1, tree, label_heads)
+
+    @property
+    def accepts(self) -> FrozenSet[str]:
+        """RETURNS (FrozenSet[str]): See DistillationLoss."""
+        return super().accepts | {STRUCTURE}
+
+
+def accepting(gives: str) -> List[str]:
+    """The objectives that can learn from a teacher.
+
+    gives (str): What it gives, see TeacherHead.
+    RETURNS (List[str]): Their registered names.
+    """
+    objectives = (SubstructureMSE, SubstructureKL, PosteriorKL, StructuralCE, TopK, HardLabels)
+    found = [cls.__name__ for cls in objectives if gives in cls().accepts]
+    return [f"spacy-skd.{name}.v1" for name in found]
+
+
+def _of_structures(tree: bool) -> FrozenSet[str]:
+    # Probabilities of arcs are not those of trees.
+    return _OF_SEQUENCES if tree else _OF_SEQUENCES | {ARC_MARGINALS}
 
 
 def _positive(temperature: float) -> float:

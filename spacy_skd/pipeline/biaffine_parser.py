@@ -15,11 +15,13 @@ from ..decoding import decode_heads, sentence_spans
 from ..losses import DistillationLoss, arc_cross_entropy
 from ..models.biaffine_parser import SentenceScorer, resize_biaffine_parser
 from ..scores import (
+    LOG_ZERO,
+    POTENTIALS,
     ArcScores,
     FinerChainScores,
-    Scores,
     SentenceGroup,
     TeacherHead,
+    TeacherScores,
     first_tokens,
     group_sentences,
 )
@@ -295,9 +297,10 @@ class BiaffineParser(StructuredPipe):
             arcs += d_arcs
         return Loss(gold, distill, gradient)
 
-    def teacher_scores(self, docs: List[Doc], n_heads: Optional[int] = None) -> ArcScores:
-        """See StructuredPipe.teacher_scores."""
-        scorer = self.model.predict(docs)
+    def to_teach(
+        self, scorer: SentenceScorer, docs: List[Doc], n_heads: Optional[int]
+    ) -> ArcScores:
+        """See StructuredPipe.to_teach."""
         groups = self._sentences(scorer, [sentence_starts(doc) for doc in docs])
         arcs = scorer.arcs(groups)
         heads = _best_heads(groups, arcs, n_heads, len(scorer.starts), self.model.ops.xp)
@@ -305,7 +308,7 @@ class BiaffineParser(StructuredPipe):
 
     def get_teacher_student_loss(
         self,
-        teacher_scores: Union[Scores, FinerChainScores],
+        teacher_scores: Union[TeacherScores, FinerChainScores],
         student_scores: SentenceScorer,
         teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, ArcScores]:
@@ -317,15 +320,27 @@ class BiaffineParser(StructuredPipe):
         known = numpy.array([label in its for label in self.labels])
         return self._loss_function.arcs(scores, teacher_scores, known, weights, weights)
 
-    def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> ArcScores:
-        """See StructuredPipe.in_student_labels."""
+    def in_student_labels(self, scores: TeacherScores, teacher: TeacherHead) -> ArcScores:
+        """See StructuredPipe.in_student_labels. Of labels with the same name the probabilities are
+        summed."""
         assert isinstance(scores, ArcScores)
         if teacher.labels == self.labels:
             return scores
         # Of the scores' array module: cupy arrays take no index arrays of the host.
-        index = get_array_module(scores.labels).asarray(self._index_in(teacher))
-        labels: Any = scores.labels
-        return replace(scores, labels=labels[:, :, index])
+        xp = get_array_module(scores.labels)
+        its: Any = scores.labels
+        labels = its[:, :, xp.asarray(self._index_in(teacher))]
+        for i, label in enumerate(self.labels):
+            columns = [j for j, name in enumerate(teacher.labels) if name == label]
+            if columns[1:]:
+                labels[:, :, i] = xp.logaddexp.reduce(its[:, :, xp.asarray(columns)], axis=2)
+        heads: Any = scores.heads
+        if teacher.gives != POTENTIALS and labels.shape[2]:
+            # Where all that the teacher holds possible are labels that the student lacks.
+            known = labels[:, :, xp.asarray(self._known_to(teacher))]
+            nothing = known.max(axis=2, initial=LOG_ZERO) <= LOG_ZERO
+            heads = xp.where(nothing, -1, heads)
+        return replace(scores, labels=labels, heads=heads)
 
     def _index_in(self, teacher: TeacherHead) -> numpy.ndarray:
         """The teacher's index of each label, -1 for none: int, (n_labels,)."""

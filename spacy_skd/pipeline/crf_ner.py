@@ -1,5 +1,6 @@
 """crf_ner: a linear-chain CRF over entity tags."""
 
+from dataclasses import replace
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy
@@ -11,10 +12,20 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, get_array_module
 
 from ..decoding import viterbi
-from ..losses import FINER_POTENTIALS, DistillationLoss, chain_nll
+from ..losses import DistillationLoss, chain_nll
 from ..models.crf_tagger import resize_crf_tagger
 from ..schemes import TagScheme
-from ..scores import ChainScores, FinerChainScores, Scores, TeacherChain, TeacherHead
+from ..scores import (
+    FINER_POTENTIALS,
+    POTENTIALS,
+    ArcScores,
+    ChainScores,
+    ChainSequences,
+    FinerChainScores,
+    TeacherChain,
+    TeacherHead,
+    TeacherScores,
+)
 from .gold import allowed_tags, gold_tags, wrong_entities
 from .structured_pipe import Loss, StructuredPipe
 
@@ -231,44 +242,43 @@ class CRFEntityRecognizer(StructuredPipe):
         )
         return Loss(gold, distill, gradient + d_distill)
 
-    def teacher_scores(self, docs: List[Doc], n_heads: Optional[int] = None) -> ChainScores:
-        """See StructuredPipe.teacher_scores."""
-        return self.model.predict(docs)
+    def to_teach(self, scores: ChainScores, docs: List[Doc], n_heads: Optional[int]) -> ChainScores:
+        """See StructuredPipe.to_teach."""
+        return scores
 
     def get_teacher_student_loss(
         self,
-        teacher_scores: Union[Scores, FinerChainScores],
+        teacher_scores: Union[TeacherScores, FinerChainScores],
         student_scores: ChainScores,
         teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, ChainScores]:
         """See StructuredPipe.get_teacher_student_loss."""
-        assert isinstance(teacher_scores, (ChainScores, FinerChainScores))
+        assert not isinstance(teacher_scores, ArcScores)
         weights = self.model.ops.alloc1f(len(student_scores.emissions)) + 1
         valid = self.scheme.valid
         if teacher_labels is not None:
             valid = valid.restrict(self._known_to(teacher_labels))
         return self._loss_function.chain(student_scores, teacher_scores, valid, weights)
 
-    def in_student_labels(self, scores: Scores, teacher: TeacherHead) -> TeacherChain:
+    def in_student_labels(self, scores: TeacherScores, teacher: TeacherHead) -> TeacherChain:
         """See StructuredPipe.in_student_labels."""
-        assert isinstance(scores, ChainScores) and teacher.scheme is not None
+        assert not isinstance(scores, ArcScores) and teacher.scheme is not None
+        if isinstance(scores, ChainSequences):
+            # An entity of a label that the student lacks is none.
+            tag_of = teacher.scheme.index_in(self.scheme)
+            outside = self.scheme.index["O"]
+            tags = numpy.where(tag_of < 0, outside, tag_of)[scores.tags]
+            return replace(scores, tags=tags).distinct()
         if teacher.scheme == self.scheme:
             return scores
         if teacher.scheme.is_finer_than(self.scheme):
             self._check_scheme(teacher)
-            tag_of = teacher.scheme.index_in(self.scheme)
-            return FinerChainScores(scores, teacher.scheme.valid.restrict(tag_of >= 0), tag_of)
-        # Of the scores' array module: cupy arrays take no index arrays of the host.
-        xp = get_array_module(scores.emissions)
-        tags = xp.asarray(self.scheme.index_in(teacher.scheme))
-        given: Any = scores
-        return ChainScores(
-            emissions=given.emissions[:, tags],
-            transitions=given.transitions[tags][:, tags],
-            start=given.start[tags],
-            end=given.end[tags],
-            lengths=given.lengths,
-        )
+            scheme, source = teacher.scheme.in_biluo()
+            tag_of = scheme.index_in(self.scheme)
+            valid = scheme.valid.restrict(tag_of >= 0)
+            its = _with_tags(scores, source)
+            return FinerChainScores(its, valid, tag_of, scheme.is_ambiguous)
+        return _with_tags(scores, self.scheme.index_in(teacher.scheme))
 
     def _check_teacher(self, head: TeacherHead) -> None:
         super()._check_teacher(head)
@@ -277,15 +287,23 @@ class CRFEntityRecognizer(StructuredPipe):
     def _check_scheme(self, head: TeacherHead) -> None:
         """Whether the objective can compare the tags of teacher and student."""
         assert head.scheme is not None
-        finer = head.scheme.is_finer_than(self.scheme)
-        if finer and FINER_POTENTIALS not in self._loss_function.accepts:
-            raise ValueError(
-                f'The scores of component "{self.name}"\'s teacher are over {head.scheme.name} '
-                f"tags and can't be expressed in {self.scheme.name} bigram by bigram, as "
-                f'{type(self._loss_function).__name__} compares them: set scheme = "'
-                f'{head.scheme.name}" for the student, or use an objective on whole sequences, '
-                'such as "spacy-skd.StructuralCE.v1" or "spacy-skd.PosteriorKL.v1".'
+        finer = head.gives == POTENTIALS and head.scheme.is_finer_than(self.scheme)
+        if not finer or FINER_POTENTIALS in self._loss_function.accepts:
+            return
+        if head.scheme.is_ambiguous:
+            what, way_out = "several of its labels are mapped to one", "map each to one of its own"
+        else:
+            what = (
+                f"they are over {head.scheme.name} tags, and the student's are {self.scheme.name}"
             )
+            way_out = f'set scheme = "{head.scheme.name}" for the student'
+        raise ValueError(
+            f"The scores of component \"{self.name}\"'s teacher can't be expressed bigram by "
+            f"bigram, as {type(self._loss_function).__name__} compares them: {what}. Either "
+            f"{way_out}, or "
+            'use an objective on whole sequences, such as "spacy-skd.StructuralCE.v1" or '
+            '"spacy-skd.PosteriorKL.v1".'
+        )
 
     def _known_to(self, labels: Iterable[str]) -> numpy.ndarray:
         """The tags of labels that a teacher knows: bool, (n_tags,)."""
@@ -311,6 +329,20 @@ class CRFEntityRecognizer(StructuredPipe):
 
     def _n_labels_of(self, model: Model[List[Doc], ChainScores]) -> int:
         return (model.get_dim("nO") - 1) // TagScheme.tags_per_label(self.scheme.name)
+
+
+def _with_tags(scores: ChainScores, tags: numpy.ndarray) -> ChainScores:
+    """RETURNS (ChainScores): Over other tags, each with the potentials of one there is."""
+    given: Any = scores
+    # Of the scores' array module: cupy arrays take no index arrays of the host.
+    index = get_array_module(scores.emissions).asarray(tags)
+    return ChainScores(
+        emissions=given.emissions[:, index],
+        transitions=given.transitions[index][:, index],
+        start=given.start[index],
+        end=given.end[index],
+        lengths=given.lengths,
+    )
 
 
 def _blocked_tokens(doc: Doc) -> numpy.ndarray:

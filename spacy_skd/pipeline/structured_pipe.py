@@ -26,12 +26,12 @@ from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
-from spacy.util import SimpleFrozenList, check_lexeme_norms
+from spacy.util import SimpleFrozenList, check_lexeme_norms, logger
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
 from ..losses import DistillationLoss, Mix, SubstructureKL, Weight
-from ..scores import FinerChainScores, Scores, TeacherHead
+from ..scores import POTENTIALS, FinerChainScores, Scores, TeacherHead, TeacherScores
 from .teacher_handle import TeacherHandle
 
 # What spaCy's own `ner` and `parser` have, and where to turn instead.
@@ -81,8 +81,9 @@ class StructuredPipe(TrainablePipe):
     scorer (Optional[Callable]): The scoring method.
     """
 
-    # What a teacher's component must be, to give the scores that this one can match.
+    # What a teacher's component must be, to give potentials; and what this one gives as a teacher.
     factory: str
+    gives = POTENTIALS
     # What the model must be made of, and the architecture that is.
     model_refs: Tuple[str, ...]
     architecture: str
@@ -137,6 +138,16 @@ class StructuredPipe(TrainablePipe):
         docs (List[Doc]): The docs; sentence starts that are set on them are kept to.
         n_heads (Optional[int]): For a parser, how many heads of each token have their labels
             scored; None for all.
+        RETURNS (Scores): The scores.
+        """
+        return self.to_teach(self.model.predict(docs), docs, n_heads)
+
+    def to_teach(self, scores: Any, docs: List[Doc], n_heads: Optional[int]) -> Scores:
+        """What the model gave, as the scores that a student learns from.
+
+        scores (Any): From the model, or the average of several.
+        docs (List[Doc]): The docs.
+        n_heads (Optional[int]): See `teacher_scores`.
         RETURNS (Scores): The scores.
         """
         raise NotImplementedError
@@ -526,7 +537,7 @@ class StructuredPipe(TrainablePipe):
 
     def get_teacher_student_loss(
         self,
-        teacher_scores: Union[Scores, FinerChainScores],
+        teacher_scores: Union[TeacherScores, FinerChainScores],
         student_scores: Any,
         teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, Scores]:
@@ -541,13 +552,13 @@ class StructuredPipe(TrainablePipe):
         raise NotImplementedError
 
     def in_student_labels(
-        self, scores: Scores, teacher: TeacherHead
-    ) -> Union[Scores, FinerChainScores]:
+        self, scores: TeacherScores, teacher: TeacherHead
+    ) -> Union[TeacherScores, FinerChainScores]:
         """A teacher's scores in the order of this component's labels, matched by name.
 
-        scores (Scores): The teacher's scores.
+        scores (TeacherScores): The teacher's scores.
         teacher (TeacherHead): The teacher.
-        RETURNS (Scores): What stands at a label that the teacher lacks has no meaning.
+        RETURNS (TeacherScores): What stands at a label that the teacher lacks has no meaning.
         """
         raise NotImplementedError
 
@@ -561,12 +572,13 @@ class StructuredPipe(TrainablePipe):
         return self.distillation is not None and self._teacher.head is not None
 
     def _check_teacher(self, head: TeacherHead) -> None:
-        """Compare the labels of teacher and student."""
-        mine, its = set(self.labels), set(head.labels)
+        """Compare the labels of teacher and student, and report how far they agree."""
+        mine, its = set(self.labels), set(head.labels) - {""}
         if not mine & its:
             raise ValueError(
                 f'Component "{self.name}" and its teacher\'s "{head.name}" have no label in '
-                f"common: {sorted(mine)} and {sorted(its)}. Train both on the same label set."
+                f"common: {sorted(mine)} and {sorted(its)}. Train both on the same label set, or "
+                "map the teacher's labels in [initialize.before_init.label_maps]."
             )
         if mine - its:
             warnings.warn(
@@ -581,6 +593,27 @@ class StructuredPipe(TrainablePipe):
                 f"{self.name}.labels].",
                 stacklevel=2,
             )
+        logger.info(
+            'Component "%s" learns from the teacher\'s "%s", which gives %s. Labels %s',
+            self.name,
+            head.name,
+            head.gives.replace("_", " "),
+            _coverage(self.labels, head),
+        )
+
+
+def _coverage(labels: Sequence[str], head: TeacherHead) -> str:
+    """How the labels of a student and of its teacher go together, in words."""
+    pairs = list(zip(head.own_labels, head.labels, strict=True))
+    kinds = {
+        "shared": [own for own, name in pairs if own == name and name in labels],
+        "mapped": [f"{own} to {name}" for own, name in pairs if own != name and name in labels],
+        "dropped": [own for own, name in pairs if not name],
+        "unknown to the student": [own for own, name in pairs if name and name not in labels],
+        "unknown to the teacher": [label for label in labels if label not in head.labels],
+    }
+    parts = [f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds.items() if names]
+    return "; ".join(parts)
 
 
 def labels_of_actions(actions: Mapping[str, Mapping[str, int]]) -> List[str]:

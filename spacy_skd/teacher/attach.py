@@ -2,31 +2,45 @@
 
 import re
 import warnings
+from collections import defaultdict
 from copy import copy
 from itertools import tee
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
-import srsly
 from spacy.language import Language
 from spacy.util import get_package_path, is_package, load_config
 from thinc.api import Config
 
 from ..losses import DistillationLoss
 from ..pipeline.structured_pipe import StructuredPipe
-from ..schemes import TagScheme
+from ..scores import POTENTIALS
+from .component import BeamSettings, TeacherComponent, describe
+from .loaded_pipeline import LoadedPipeline
 from .pipeline_teacher import PipelineTeacher, PipelineTeacherHead
 
 Callback = Callable[[Language], Any]
 
+# A teacher, or several whose average is one.
+Teachers = Union[str, Path, List[Union[str, Path]]]
+
+# For each of a teacher's labels, what it is called in the student, or None.
+LabelMap = Mapping[str, Optional[str]]
+
 
 def attach_teacher(
-    path: Optional[Union[str, Path]],
+    path: Optional[Union[Teachers, Dict[str, Teachers]]],
     student_to_teacher: Optional[Dict[str, str]] = None,
     cache: Optional[Union[str, Path]] = None,
     then: Optional[Callback] = None,
     distillation: Optional[object] = None,
     distillation_weight: Optional[object] = None,
+    label_maps: Optional[Dict[str, Dict[str, Optional[str]]]] = None,
+    beam_width: int = 16,
+    beam_density: float = 0.0001,
+    beam_temperature: float = 1.0,
+    gpu_id: Optional[int] = None,
+    half_precision: bool = False,
 ) -> Callback:
     """A callback for [initialize.before_init], which spaCy resolves for training only.
 
@@ -34,7 +48,9 @@ def attach_teacher(
     at the first update. The block that named the callback is taken out of the pipeline's config, so
     that a saved student holds no trace of its teacher.
 
-    path (Optional[Union[str, Path]]): The teacher: a pipeline's folder or an installed package.
+    path (Optional[Union[Teachers, Dict[str, Teachers]]]): The teacher: a pipeline's folder or an
+        installed package. A list of several: their average. By the name of the student's component:
+        each has its own.
     student_to_teacher (Optional[Dict[str, str]]): The name of the teacher's component for each
         student component, where they differ.
     cache (Optional[Union[str, Path]]): A file that keeps the teacher's scores from epoch to epoch
@@ -43,27 +59,69 @@ def attach_teacher(
     distillation (Optional[DistillationLoss]): Replaces the components' own setting, for components
         taken over by `source =`, which keep their source's.
     distillation_weight (Optional[Union[float, Iterator[float]]]): The same.
+    label_maps (Optional[Dict[str, Dict[str, Optional[str]]]]): By the name of the student's
+        component, what labels of the teacher's are called in the student; null: not learned.
+    beam_width (int): How many analyses the beam of a transition-based teacher holds.
+    beam_density (float): Of these, those of less than this times the probability of the best are
+        dropped on the way.
+    beam_temperature (float): Divides the log probabilities of the beam's analyses: more than 1
+        where the teacher is surer of them than it is right.
+    gpu_id (Optional[int]): The device that the teacher runs on, -1 for the CPU; null: the
+        student's.
+    half_precision (bool): Whether the teacher's transformer runs in bfloat16.
     RETURNS (Callable[[Language], Any]): The callback.
     """
 
     def before_init(nlp: Language) -> None:
-        teacher = _find(path)
-        # As spaCy reads it when it loads the pipeline: settings may be variables.
-        config = load_config(teacher / "config.cfg", interpolate=True)
-        names = student_to_teacher or {}
-        students = _students(nlp, names, distillation, distillation_weight)
-        heads = {name: _describe(teacher, config, pipe, names) for name, pipe in students.items()}
-        if config["nlp"]["lang"] != nlp.lang:
-            warnings.warn(
-                f'The teacher "{teacher}" is a pipeline for the language '
-                f'"{config["nlp"]["lang"]}", and the student is for "{nlp.lang}": '
-                "the teacher reads the student's tokens.",
-                stacklevel=2,
-            )
-        needed = sorted({name for name, _, _ in heads.values()})
-        shared = PipelineTeacher(teacher, needed, Path(cache) if cache else None)
-        for student, (name, labels, scheme) in heads.items():
-            students[student].set_teacher(PipelineTeacherHead(shared, name, labels, scheme))
+        names, maps = student_to_teacher or {}, label_maps or {}
+        beam = BeamSettings(beam_width, beam_density)
+        if not beam_temperature > 0:
+            raise ValueError(f"beam_temperature is {beam_temperature}, but has to be more than 0.")
+        students = _students(nlp, {*names, *maps}, distillation, distillation_weight)
+        components: Dict[str, TeacherComponent] = {}
+        shared: Dict[Tuple[Path, ...], List[str]] = defaultdict(list)
+        for student, pipe in students.items():
+            folders = _folders(path, student)
+            found = [
+                describe(
+                    folder,
+                    _config(folder, nlp.lang),
+                    names.get(student, student),
+                    pipe,
+                    maps.get(student, {}),
+                    beam,
+                )
+                for folder in folders
+            ]
+            for folder, other in zip(folders, found):
+                if (other.gives, other.labels, other.scheme) != (
+                    found[0].gives,
+                    found[0].labels,
+                    found[0].scheme,
+                ):
+                    raise ValueError(
+                        f'The teachers "{folders[0]}" and "{folder}" can\'t be averaged: their '
+                        f'components "{other.name}" have other labels or schemes, or one gives '
+                        f"{found[0].gives} and the other {other.gives}."
+                    )
+            components[student] = found[0]
+            shared[folders].append(student)
+        for folders, learners in shared.items():
+            needed = list({components[s].name: components[s] for s in learners}.values())
+            pipelines = [
+                LoadedPipeline(f, needed, gpu_id=gpu_id, half_precision=half_precision)
+                for f in folders
+            ]
+            teacher = PipelineTeacher(pipelines, Path(cache) if cache else None)
+            for student in learners:
+                component, pipe = components[student], students[student]
+                label_map = maps.get(student, {})
+                labels = tuple(label_map.get(own, own) or "" for own in component.labels)
+                assert pipe.distillation is not None
+                # Raw scores are matched on all arcs; probabilities hang on the probable ones.
+                prune = pipe.distillation.accepts != {POTENTIALS}
+                head = PipelineTeacherHead(teacher, component, labels, beam_temperature, prune)
+                pipe.set_teacher(head)
         remove_block(nlp.config)
         if then is not None:
             then(nlp)
@@ -71,8 +129,37 @@ def attach_teacher(
     return before_init
 
 
-def _find(path: Optional[Union[str, Path]]) -> Path:
-    """The folder that holds a pipeline's config.cfg."""
+def _folders(path: Any, student: str) -> Tuple[Path, ...]:
+    """The teachers of a student's component."""
+    if isinstance(path, Mapping):
+        if student not in path:
+            raise ValueError(
+                f'The paths of teachers are for {sorted(path)}, and "{student}" has a distillation '
+                "loss too: give it one, or set its distillation = null."
+            )
+        path = path[student]
+    return tuple(find(p) for p in (path if isinstance(path, (list, tuple)) else [path]))
+
+
+def _config(folder: Path, lang: Optional[str]) -> Config:
+    # As spaCy reads it when it loads the pipeline: settings may be variables.
+    config = load_config(folder / "config.cfg", interpolate=True)
+    if config["nlp"]["lang"] != lang:
+        warnings.warn(
+            f'The teacher "{folder}" is a pipeline for the language "{config["nlp"]["lang"]}", and '
+            f'the student is for "{lang}": the teacher reads the student\'s tokens.',
+            stacklevel=2,
+        )
+    return config
+
+
+def find(path: Optional[Union[str, Path]]) -> Path:
+    """The folder that holds a pipeline's config.cfg.
+
+    path (Optional[Union[str, Path]]): A folder, or an installed package.
+    RETURNS (Path): The folder.
+    RAISES (ValueError): If there is no pipeline.
+    """
     if path is None or str(path) == "":
         raise ValueError(
             "There is no teacher to attach: give its path, e.g. --paths.teacher training/teacher/"
@@ -95,7 +182,7 @@ def _find(path: Optional[Union[str, Path]]) -> Path:
 
 def _students(
     nlp: Language,
-    names: Mapping[str, str],
+    names: Set[str],
     distillation: Optional[Any],
     distillation_weight: Optional[Any],
 ) -> Dict[str, StructuredPipe]:
@@ -127,37 +214,13 @@ def _students(
             "[components.NAME.distillation] to a crf_ner or biaffine_parser, or take "
             "[initialize.before_init] out."
         )
-    for name in names:
+    for name in sorted(names):
         if name not in students:
             raise ValueError(
-                f'student_to_teacher names "{name}", which is no component with a distillation '
-                f"loss: those are {sorted(students)}."
+                f'student_to_teacher or label_maps names "{name}", which is '
+                f"no component with a distillation loss: those are {sorted(students)}."
             )
     return students
-
-
-def _describe(
-    teacher: Path, config: Config, student: StructuredPipe, names: Mapping[str, str]
-) -> Tuple[str, Tuple[str, ...], Optional[TagScheme]]:
-    """The name, labels and scheme of the teacher's component for a student."""
-    name = names.get(student.name, student.name)
-    pipeline = config["nlp"]["pipeline"]
-    if name not in pipeline:
-        raise ValueError(
-            f'The teacher "{teacher}" has no component "{name}" for the student\'s '
-            f'"{student.name}" (it has {pipeline}): name the right one in [initialize.before_init.'
-            "student_to_teacher]."
-        )
-    settings = config["components"][name]
-    if settings["factory"] != student.factory:
-        raise ValueError(
-            f'The teacher\'s component "{name}" is a "{settings["factory"]}", which gives no raw '
-            f"scores of sub-structures, as {type(student.distillation).__name__} for "
-            f'"{student.name}" needs them: train the teacher with factory = "{student.factory}".'
-        )
-    labels = tuple(srsly.read_json(teacher / "meta.json")["labels"].get(name, ()))
-    scheme = TagScheme(settings["scheme"], labels) if "scheme" in settings else None
-    return name, labels, scheme
 
 
 # "${paths.teacher}", or "${paths:teacher}", which is the same.

@@ -2,8 +2,8 @@
 
 One SQLite file: several trainings may fill and read it at once, each entry is written whole or not
 at all, and a kill leaves what was there. An entry is found by content: what the teacher reads of a
-doc, the teacher's files, its component, and how many heads have their labels scored. It holds one
-doc, since docs come in other batches in each epoch.
+doc, the teacher's files, its component, and what is asked of it. It holds one doc, since docs come
+in other batches in each epoch.
 """
 
 import sqlite3
@@ -16,18 +16,14 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy
 import srsly
-from thinc.api import to_numpy
 
-from ..scores import ArcScores, ChainScores, Scores, group_sentences
+from .entries import Entry
 
 # Changes whenever what an entry holds, or how, does.
-FORMAT = 1
+FORMAT = 2
 
 # Seconds to wait for another training that holds the file.
 TIMEOUT = 60
-
-# The scores of one doc, numpy arrays by name.
-Entry = Dict[str, Any]
 
 
 class ScoreCache:
@@ -100,16 +96,15 @@ class ScoreCache:
             ) from error
 
 
-def entry_key(teacher: bytes, head: str, n_heads: Optional[int], content: bytes) -> bytes:
+def entry_key(teacher: bytes, reading: Sequence[Any], content: bytes) -> bytes:
     """The key of a doc's scores.
 
     teacher (bytes): A digest of the teacher's files.
-    head (str): The teacher's component.
-    n_heads (Optional[int]): See TeacherHead.scores.
+    reading (Sequence[Any]): What of the teacher is asked for: numbers and strings.
     content (bytes): A digest of what the teacher reads.
     RETURNS (bytes): A digest.
     """
-    return sha256(srsly.msgpack_dumps([FORMAT, teacher, head, n_heads, content])).digest()
+    return sha256(srsly.msgpack_dumps([FORMAT, teacher, list(reading), content])).digest()
 
 
 def digest_of_folder(path: Path) -> bytes:
@@ -123,94 +118,6 @@ def digest_of_folder(path: Path) -> bytes:
         digest.update(str(file.relative_to(path)).encode("utf8"))
         digest.update(sha256(file.read_bytes()).digest())
     return digest.digest()
-
-
-def split_docs(scores: Scores, lengths: Sequence[int]) -> List[Entry]:
-    """Take the scores of a batch apart.
-
-    scores (Scores): The scores.
-    lengths (Sequence[int]): Tokens in each doc.
-    RETURNS (List[Entry]): An entry for each doc.
-    """
-    ends = numpy.cumsum(lengths)
-    if isinstance(scores, ChainScores):
-        common = {name: to_numpy(getattr(scores, name)) for name in ("transitions", "start", "end")}
-        emissions = to_numpy(scores.emissions)
-        return [
-            {"emissions": emissions[end - length : end], **common}
-            for end, length in zip(ends, lengths)
-        ]
-    starts, heads, labels = (to_numpy(a) for a in (scores.starts, scores.heads, scores.labels))
-    arcs: Dict[int, numpy.ndarray] = {}  # by the sentence's first token
-    for group, block in zip(scores.groups, scores.arcs):
-        for first, length, sentence in zip(group.starts, group.lengths, to_numpy(block)):
-            arcs[int(first)] = sentence[:length, : length + 1]
-    entries: List[Entry] = []
-    for end, length in zip(ends, lengths):
-        tokens = slice(end - length, end)
-        sentences = [arcs[i] for i in range(end - length, end) if i in arcs]
-        flat = [sentence.ravel() for sentence in sentences]
-        entries.append(
-            {
-                "starts": starts[tokens],
-                "lengths": numpy.array([len(sentence) for sentence in sentences], dtype="i4"),
-                "arcs": numpy.concatenate(flat) if flat else numpy.zeros((0,), dtype="f"),
-                "heads": heads[tokens].astype("i2"),
-                "labels": labels[tokens],
-            }
-        )
-    return entries
-
-
-def join_docs(entries: Sequence[Entry]) -> Scores:
-    """Put the scores of a batch together.
-
-    entries (Sequence[Entry]): An entry for each doc, at least one.
-    RETURNS (Scores): The scores, in numpy arrays.
-    """
-
-    def joined(name: str) -> Any:
-        return numpy.concatenate([entry[name] for entry in entries])
-
-    if "emissions" in entries[0]:
-        return ChainScores(
-            emissions=joined("emissions"),
-            transitions=entries[0]["transitions"],
-            start=entries[0]["start"],
-            end=entries[0]["end"],
-            lengths=[len(entry["emissions"]) for entry in entries],
-        )
-    lengths = joined("lengths").astype("i8")
-    ends = numpy.cumsum(lengths)
-    flat = joined("arcs")
-    offsets = numpy.cumsum(lengths * (lengths + 1)) - lengths * (lengths + 1)
-    first_arc = dict(zip((ends - lengths).tolist(), offsets.tolist()))
-    groups = group_sentences(numpy.stack([ends - lengths, ends], axis=1))
-    arcs: List[Any] = []
-    for group in groups:
-        block = numpy.zeros((len(group), group.width, group.width + 1), dtype="f")
-        for row, first, length in zip(block, group.starts, group.lengths):
-            begin = first_arc[int(first)]
-            sentence = flat[begin : begin + length * (length + 1)]
-            row[:length, : length + 1] = sentence.reshape(length, length + 1)
-        arcs.append(block)
-    # With all heads asked for, a batch is as wide as its longest sentence.
-    k = max(entry["heads"].shape[1] for entry in entries)
-    heads: Any = numpy.concatenate([_widen(entry["heads"], k, -1) for entry in entries])
-    labels: Any = numpy.concatenate([_widen(entry["labels"], k, 0) for entry in entries])
-    return ArcScores(
-        starts=joined("starts"),
-        groups=groups,
-        arcs=arcs,
-        heads=heads.astype("i8"),
-        labels=labels,
-    )
-
-
-def _widen(array: numpy.ndarray, k: int, fill: int) -> numpy.ndarray:
-    missing = [(0, 0)] * array.ndim
-    missing[1] = (0, k - array.shape[1])
-    return numpy.pad(array, missing, constant_values=fill)
 
 
 def _encode(entry: Entry) -> bytes:

@@ -1,219 +1,210 @@
-"""A teacher: a trained pipeline that is run in prediction, once per batch for all its students."""
+"""A teacher: one or several trained pipelines, run once per batch for all students."""
 
 import random
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy
-import spacy
-from spacy.language import Language
-from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.compat import has_torch, torch
 
-from ..pipeline.gold import known_sentence_starts
 from ..pipeline.structured_pipe import StructuredPipe
 from ..schemes import TagScheme
-from ..scores import Scores
-from .cache import ScoreCache, digest_of_folder, entry_key, join_docs, split_docs
+from ..scores import POTENTIALS, ChainSequences, TeacherScores
+from .cache import ScoreCache, entry_key
+from .component import TeacherComponent
+from .ensemble import average
+from .entries import Entry, Readings, in_common, join_docs, on_host, split_docs
+from .loaded_pipeline import Content, LoadedPipeline, content_of
+from .parses import Parses, arc_log_probs
 
-# What a text is to a teacher: words, spaces, norms, and the sentence starts that are known.
-Content = bytes
+
+@dataclass(frozen=True)
+class Reading:
+    """What a student asks of a teacher.
+
+    component (TeacherComponent): The component.
+    n_heads (Optional[int]): See TeacherHead.scores.
+    prune (bool): Whether improbable heads and labels may be told less exactly.
+    """
+
+    component: TeacherComponent
+    n_heads: Optional[int] = None
+    prune: bool = False
+
+    @property
+    def key(self) -> List[Any]:
+        """RETURNS (List[Any]): What tells it from others."""
+        of_parser = [self.n_heads, self.prune] if self.component.scheme is None else []
+        return [*self.component.key, *(of_parser if self.component.gives == POTENTIALS else [])]
 
 
 class PipelineTeacher:
-    """A trained pipeline whose components some students learn from.
+    """One pipeline, or the average of several, whose components some students learn from.
 
-    Its weights are loaded when scores are first asked for. The last batch is remembered, since
-    every student of a pipeline asks for the same.
+    The last batch is remembered, since every student of a pipeline asks for the same.
 
-    path (Path): The pipeline's folder.
-    heads (Sequence[str]): The names of the components that students learn from.
+    pipelines (Sequence[LoadedPipeline]): The pipelines, whose components have the same names.
     cache (Optional[Path]): Where scores are kept from run to run; None: nowhere.
     """
 
-    def __init__(self, path: Path, heads: Sequence[str], cache: Optional[Path] = None) -> None:
-        self.path = path
-        self._heads = list(heads)
+    def __init__(self, pipelines: Sequence[LoadedPipeline], cache: Optional[Path] = None) -> None:
+        self.pipelines = list(pipelines)
         self._cache_path = cache
         self._cache: Optional[ScoreCache] = None
         self._digest = b""
-        self._nlp: Optional[Language] = None
         self._batch = _Batch()
 
-    @property
-    def nlp(self) -> Language:
-        """RETURNS (Language): The pipeline, with just the components it needs."""
-        if self._nlp is None:
-            self._nlp = self._load()
-        return self._nlp
+    def scores(self, reading: Reading, examples: Sequence[Example]) -> Readings:
+        """What one of its components gives for a batch.
 
-    def scores(self, name: str, examples: Sequence[Example], n_heads: Optional[int]) -> Scores:
-        """The scores of one of its components for a batch.
-
-        name (str): The component.
+        reading (Reading): What is asked for.
         examples (Sequence[Example]): The batch.
-        n_heads (Optional[int]): See TeacherHead.scores.
-        RETURNS (Scores): The scores.
+        RETURNS (Readings): The scores, or the analyses.
         """
         contents = [content_of(eg) for eg in examples]
         if self._batch.contents != contents:
             self._batch = _Batch(contents)
-        scores = self._batch.scores
-        if (name, n_heads) not in scores:
+        found = self._batch.readings
+        key = tuple(reading.key)
+        if key not in found:
             if self._cache_path is None:
-                scores[name, n_heads] = self._compute(name, examples, contents, n_heads)
+                found[key] = self._compute(reading, examples, contents)
             else:
-                scores[name, n_heads] = self._look_up(name, examples, contents, n_heads)
-        return scores[name, n_heads]
+                found[key] = self._look_up(reading, examples, contents)
+        return found[key]
+
+    def fill(self, reading: Reading, examples: Sequence[Example]) -> int:
+        """Add to the cache what it lacks.
+
+        reading (Reading): What is asked for.
+        examples (Sequence[Example]): A batch.
+        RETURNS (int): How many of its texts were read.
+        """
+        examples = [eg for eg in examples if len(eg.predicted)]
+        contents = [content_of(eg) for eg in examples]
+        self._batch = _Batch(contents)
+        entries, _ = self._stored(reading, contents)
+        missing = [i for i, entry in enumerate(entries) if entry is None]
+        if missing:
+            self._add(reading, examples, contents, missing)
+        return len(missing)
 
     def _look_up(
-        self,
-        name: str,
-        examples: Sequence[Example],
-        contents: List[Content],
-        n_heads: Optional[int],
-    ) -> Scores:
+        self, reading: Reading, examples: Sequence[Example], contents: List[Content]
+    ) -> Readings:
         """Scores from the cache, where what was missing is added."""
+        entries, common = self._stored(reading, contents)
+        missing = [i for i, entry in enumerate(entries) if entry is None]
+        if missing:
+            added, common = self._add(reading, examples, contents, missing)
+            entries = [added.get(i, entry) for i, entry in enumerate(entries)]
+        assert common is not None
+        return join_docs([entry for entry in entries if entry is not None], common)
+
+    def _stored(
+        self, reading: Reading, contents: List[Content]
+    ) -> Tuple[List[Optional[Entry]], Optional[Entry]]:
+        """The entries of texts, None for those that are not there, and the common one."""
         if self._cache is None:
             assert self._cache_path is not None
             self._cache = ScoreCache(self._cache_path)
-            self._digest = digest_of_folder(self.path)
-        keys = [entry_key(self._digest, name, n_heads, content) for content in contents]
-        found = dict(zip(keys, self._cache.read(keys)))
-        missing = [i for i, key in enumerate(keys) if found[key] is None]
-        if missing:
-            if not any(len(examples[i].predicted) for i in missing):
-                # Not every layer reads a batch of nothing but empty docs.
-                missing.append(next(i for i, eg in enumerate(examples) if len(eg.predicted)))
-            new = self._compute(
-                name, [examples[i] for i in missing], [contents[i] for i in missing], n_heads
-            )
-            entries = split_docs(new, [len(examples[i].predicted) for i in missing])
-            added = {keys[i]: entry for i, entry in zip(missing, entries)}
-            self._cache.write(added)
-            found.update(added)
-        return join_docs([entry for key in keys if (entry := found[key]) is not None])
+            digests = b"".join(pipeline.digest() for pipeline in self.pipelines)
+            self._digest = sha256(digests).digest()
+        common, *entries = self._cache.read(self._keys(reading, [b"", *contents]))
+        if common is None and entries:
+            # It comes with any entry that is made.
+            entries[0] = None
+        return entries, common
 
-    def _compute(
+    def _add(
         self,
-        name: str,
+        reading: Reading,
         examples: Sequence[Example],
         contents: List[Content],
-        n_heads: Optional[int],
-    ) -> Scores:
+        missing: List[int],
+    ) -> Tuple[Dict[int, Entry], Entry]:
+        """Compute and store the entries of some texts: those by index, and the common one."""
+        if not any(len(examples[i].predicted) for i in missing):
+            # Not every layer reads a batch of nothing but empty docs.
+            missing = [*missing, next(i for i, eg in enumerate(examples) if len(eg.predicted))]
+        new = self._compute(reading, [examples[i] for i in missing], [contents[i] for i in missing])
+        lengths = [len(examples[i].predicted) for i in missing]
+        entries = split_docs(new, lengths, reading.prune)
+        common = in_common(new)
+        keys = self._keys(reading, [b"", *(contents[i] for i in missing)])
+        assert self._cache is not None
+        self._cache.write(dict(zip(keys, [common, *entries])))
+        return dict(zip(missing, entries)), common
+
+    def _keys(self, reading: Reading, contents: List[Content]) -> List[bytes]:
+        return [entry_key(self._digest, reading.key, content) for content in contents]
+
+    def _compute(
+        self, reading: Reading, examples: Sequence[Example], contents: List[Content]
+    ) -> Readings:
         with _random_state_kept():
-            pipe = self.nlp.get_pipe(name)
-            assert isinstance(pipe, StructuredPipe)
-            docs = self._batch.docs
-            unread = {c: eg for c, eg in zip(contents, examples) if c not in docs}
-            docs.update(zip(unread, self._read(list(unread.values()))))
-            return pipe.teacher_scores([docs[content] for content in contents], n_heads)
-
-    def _read(self, examples: List[Example]) -> List[Doc]:
-        """What the teacher's upstream components make of a batch."""
-        docs = [_teacher_doc(self.nlp, eg) for eg in examples]
-        upstream = [name for name in self.nlp.pipe_names if name not in self._heads]
-        with self.nlp.select_pipes(enable=upstream):
-            return list(self.nlp.pipe(docs, batch_size=max(1, len(docs))))
-
-    def _load(self) -> Language:
-        config = spacy.util.load_config(self.path / "config.cfg", interpolate=True)
-        pipeline: List[str] = config["nlp"]["pipeline"]
-        last = max(pipeline.index(name) for name in self._heads)
-        nlp = spacy.load(self.path, exclude=pipeline[last + 1 :])
-        for name, pipe in nlp.pipeline:
-            # Heads of the teacher that nobody learns from need not run.
-            if isinstance(pipe, StructuredPipe) and name not in self._heads:
-                nlp.disable_pipe(name)
-        for name in self._heads:
-            _check_listeners(nlp, name)
-        return nlp
+            given: List[Any] = []
+            for pipeline in self.pipelines:
+                docs = pipeline.read(examples, contents, self._batch.contents)
+                given.append(pipeline.predict(reading.component, docs))
+            readings = average(given)
+            if reading.component.gives == POTENTIALS:
+                pipe = self.pipelines[0].nlp.get_pipe(reading.component.name)
+                assert isinstance(pipe, StructuredPipe)
+                readings = pipe.to_teach(readings, docs, reading.n_heads)
+            # Of a device of its own: as numpy's arrays, which every other takes.
+            return readings if self.pipelines[0].gpu_id is None else on_host(readings)
 
 
-@dataclass
 class PipelineTeacherHead:
     """One component of a teacher: see TeacherHead.
 
-    teacher (PipelineTeacher): The pipeline.
-    name (str): The component's name there.
-    labels (Tuple[str, ...]): Its labels.
-    scheme (Optional[TagScheme]): Its tags, None for a parser.
+    teacher (PipelineTeacher): The teacher.
+    component (TeacherComponent): The component.
+    labels (Optional[Sequence[str]]): What its labels are called in the student; None: the same.
+    beam_temperature (float): Divides the log probabilities of a beam's analyses.
+    prune (bool): Whether improbable heads and labels may be told less exactly.
     """
 
-    teacher: PipelineTeacher
-    name: str
-    labels: Tuple[str, ...]
-    scheme: Optional[TagScheme]
+    def __init__(
+        self,
+        teacher: PipelineTeacher,
+        component: TeacherComponent,
+        labels: Optional[Sequence[str]] = None,
+        beam_temperature: float = 1.0,
+        prune: bool = False,
+    ) -> None:
+        self.teacher = teacher
+        self.component = component
+        self.beam_temperature = beam_temperature
+        self.prune = prune
+        self.name = component.name
+        self.gives = component.gives
+        self.own_labels = component.labels
+        self.labels = component.labels if labels is None else tuple(labels)
+        own = component.scheme
+        self.scheme: Optional[TagScheme] = own and TagScheme(own.name, self.labels)
 
-    def scores(self, examples: Sequence[Example], n_heads: Optional[int] = None) -> Scores:
+    def scores(self, examples: Sequence[Example], n_heads: Optional[int] = None) -> TeacherScores:
         """See TeacherHead.scores."""
-        return self.teacher.scores(self.name, examples, n_heads)
+        found = self.teacher.scores(Reading(self.component, n_heads, self.prune), examples)
+        if isinstance(found, Parses):
+            return arc_log_probs(found, len(self.labels), n_heads, self.beam_temperature)
+        if isinstance(found, ChainSequences):
+            return replace(found, log_probs=found.log_probs / self.beam_temperature)
+        return found
 
 
 @dataclass
 class _Batch:
-    """The last batch: its contents, what the upstream made of it, the scores asked for so far."""
+    """The last batch: its contents, and what was asked for so far."""
 
     contents: List[Content] = field(default_factory=list)
-    docs: Dict[Content, Doc] = field(default_factory=dict)
-    scores: Dict[Tuple[str, Optional[int]], Scores] = field(default_factory=dict)
-
-
-def content_of(eg: Example) -> Content:
-    """A digest of what a teacher reads of an example. Docs are copied on each update and changed
-    in place by augmenters, so that their identity tells nothing.
-
-    eg (Example): The example.
-    RETURNS (bytes): The digest.
-    """
-    tokens = eg.predicted.to_array(["ORTH", "SPACY", "NORM"])
-    return sha256(tokens.tobytes() + known_sentence_starts(eg).tobytes()).digest()
-
-
-def _teacher_doc(nlp: Language, eg: Example) -> Doc:
-    student = eg.predicted
-    doc = Doc(
-        nlp.vocab,
-        words=[token.text for token in student],
-        spaces=[bool(token.whitespace_) for token in student],
-    )
-    # Norms that the tokenizer's exceptions set ("n't": "not") are not the lexeme's.
-    norms, own_norms = (d.to_array("NORM") for d in (student, doc))
-    for i in numpy.flatnonzero(norms != own_norms):
-        doc[int(i)].norm_ = student[int(i)].norm_
-    starts = known_sentence_starts(eg)
-    if starts.any():
-        values: Any = starts.astype("i8").view("u8")
-        doc.from_array(["SENT_START"], values)
-    return doc
-
-
-def _check_listeners(nlp: Language, head: str) -> None:
-    """A listener gives constant rows, without a word, where its upstream has not run.
-
-    nlp (Language): The teacher.
-    head (str): The component whose listeners to check.
-    RAISES (ValueError): If a listener has no upstream component before it.
-    """
-    pipe: Any = nlp.get_pipe(head)
-    before = nlp.component_names[: nlp.component_names.index(head)]
-    upstream = [
-        name
-        for name in before
-        if name in nlp.pipe_names and hasattr(nlp.get_pipe(name), "listeners")
-    ]
-    for node in pipe.model.walk():
-        wanted = getattr(node, "upstream_name", None)
-        if wanted is not None and wanted not in upstream and not (wanted == "*" and upstream):
-            raise ValueError(
-                f'The teacher\'s component "{head}" listens to "{wanted}", which does not run '
-                f"before it (the teacher's pipeline: {nlp.pipe_names}): give the teacher that "
-                "component, or train it again."
-            )
+    readings: Dict[Tuple[Any, ...], Readings] = field(default_factory=dict)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from spacy_skd.models.biaffine_parser import build_biaffine_parser
 from spacy_skd.models.crf_tagger import build_crf_tagger
 from spacy_skd.pipeline.biaffine_parser import BiaffineParser
 from spacy_skd.pipeline.crf_ner import CRFEntityRecognizer
+from spacy_skd.scores import POTENTIALS
 
 WORDS = "Ada saw the old town of Bonn . She left .".split()
 HEADS = [1, 1, 4, 4, 1, 4, 5, 1, 9, 9, 9]
@@ -43,10 +44,13 @@ class InMemoryTeacher:
     pipe: Any
     is_on_host: bool = False
     name: str = "teacher"
+    gives: str = POTENTIALS
 
     @property
     def labels(self):
         return self.pipe.labels
+
+    own_labels = labels
 
     @property
     def scheme(self):

@@ -38,7 +38,7 @@ def test_a_mixture_comes_from_a_config() -> None:
     assert {name: weight.value for name, weight in loss.weights.items()} == {"kl": 1.0, "ce": 0.1}
     assert loss.losses["kl"].temperature == 2.0  # type: ignore[attr-defined]
     assert loss.label_heads == 7
-    assert loss.accepts == {"potentials"}
+    assert loss.accepts == {"potentials", "arc_marginals"}
 
 
 def test_of_arcs_it_is_the_weighted_sum() -> None:

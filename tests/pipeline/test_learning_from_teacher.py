@@ -14,7 +14,7 @@ from spacy.training import Example
 from spacy_skd.losses import SubstructureKL, SubstructureMSE
 from spacy_skd.pipeline.gold import known_sentence_starts
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import Scores, TeacherHead
+from spacy_skd.scores import POTENTIALS, Scores, TeacherHead
 
 NAMES = ["ner", "parser"]
 KL = {"@losses": "spacy-skd.SubstructureKL.v1", "temperature": 2.0}
@@ -26,7 +26,8 @@ class PipeHead:
     def __init__(self, pipe: Any) -> None:
         self._pipe = pipe
         self.name: str = f"teaching_{pipe.name}"
-        self.labels = pipe.labels
+        self.gives = POTENTIALS
+        self.own_labels = self.labels = pipe.labels
         self.scheme: Optional[TagScheme] = pipe.scheme
         self.n_calls = 0
 

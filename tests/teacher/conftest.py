@@ -248,6 +248,86 @@ def cnn_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+_STOCK = """
+[nlp]
+lang = "en"
+pipeline = ["tok2vec", "tagger", "parser", "ner"]
+
+[components]
+
+[components.tok2vec]
+factory = "tok2vec"
+
+[components.tok2vec.model]
+@architectures = "spacy.HashEmbedCNN.v2"
+pretrained_vectors = null
+width = 16
+depth = 1
+embed_size = 100
+window_size = 1
+maxout_pieces = 2
+subword_features = true
+
+[components.tagger]
+factory = "tagger"
+
+[components.tagger.model]
+@architectures = "spacy.Tagger.v2"
+
+[components.tagger.model.tok2vec]
+@architectures = "spacy.Tok2VecListener.v1"
+width = 16
+
+[components.parser]
+factory = "parser"
+min_action_freq = 1
+
+[components.parser.model]
+@architectures = "spacy.TransitionBasedParser.v2"
+state_type = "parser"
+extra_state_tokens = false
+hidden_width = 16
+maxout_pieces = 2
+use_upper = true
+
+[components.parser.model.tok2vec]
+@architectures = "spacy.Tok2VecListener.v1"
+width = 16
+
+[components.ner]
+factory = "ner"
+
+[components.ner.model]
+@architectures = "spacy.TransitionBasedParser.v2"
+state_type = "ner"
+extra_state_tokens = false
+hidden_width = 16
+maxout_pieces = 2
+use_upper = true
+
+[components.ner.model.tok2vec]
+@architectures = "spacy.Tok2VecListener.v1"
+width = 16
+"""
+
+
+def tagged_docs(vocab: Any) -> List[Doc]:
+    """The corpus with a tag for each word, which a tagger must have."""
+    docs = gold_docs(vocab)
+    for doc in docs:
+        for token in doc:
+            token.tag_ = "UP" if token.text[0].isupper() else "LOW"
+    return docs
+
+
+@pytest.fixture(scope="session")
+def stock_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher of spaCy's own components, which is not too sure of anything."""
+    folder = tmp_path_factory.mktemp("stock") / "stock-teacher"
+    make_cnn(tagged_docs, 12, _STOCK).to_disk(folder)
+    return folder
+
+
 _TRANSFORMER = """
 [components.transformer]
 factory = "transformer"

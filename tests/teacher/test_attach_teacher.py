@@ -326,7 +326,7 @@ def test_teacher_lacks_the_component(
     ("names", "message"),
     [
         ({"ner": "entities"}, 'no component "entities" for the student\'s "ner"'),
-        ({"ners": "ner"}, r"student_to_teacher names \"ners\".*\['ner', 'parser'\]"),
+        ({"ners": "ner"}, r"student_to_teacher or label_maps names \"ners\".*\['ner', 'parser'\]"),
         ({"ner": "parser"}, '"parser" is a "biaffine_parser".*factory = "crf_ner"'),
     ],
 )
@@ -341,18 +341,6 @@ def test_wrong_name_in_student_to_teacher(
     with pytest.raises(ValueError, match=message) as error:
         init_student({"paths.teacher": str(cnn_teacher)}, text)
     _one_sentence(error)
-
-
-@pytest.mark.parametrize("factory", ["ner", "parser"])
-def test_transition_based_teacher(
-    factory: str, cnn_teacher: Path, init_student: Callable[..., Language], tmp_path: Path
-) -> None:
-    teacher = _fake_teacher(cnn_teacher, tmp_path / "t", **{factory: {"factory": factory}})
-    with pytest.raises(ValueError, match="SubstructureKL") as error:
-        init_student({"paths.teacher": str(teacher)})
-    message = _one_sentence(error)
-    assert f'"{factory}" is a "{factory}", which gives no raw scores' in message
-    assert 'train the teacher with factory = "' in message
 
 
 def test_a_setting_of_the_teacher_may_be_a_variable(

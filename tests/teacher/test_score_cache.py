@@ -14,18 +14,13 @@ import pytest
 import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from open_teacher import OpenTeacher
 from spacy.language import Language
 from spacy.training import Example
 
 from spacy_skd.scores import ArcScores, ChainScores, group_sentences
-from spacy_skd.teacher.cache import (
-    Entry,
-    ScoreCache,
-    digest_of_folder,
-    entry_key,
-    join_docs,
-    split_docs,
-)
+from spacy_skd.teacher.cache import ScoreCache, digest_of_folder, entry_key
+from spacy_skd.teacher.entries import Entry, in_common, join_docs, split_docs
 from spacy_skd.teacher.pipeline_teacher import PipelineTeacher
 
 HEADS = ["ner", "parser"]
@@ -44,9 +39,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> List[int]:
     calls: List[int] = []
     compute = PipelineTeacher._compute
 
-    def recorded(self: Any, name: str, examples: Any, *args: Any) -> Any:
+    def recorded(self: Any, reading: Any, examples: Any, *args: Any) -> Any:
         calls.append(len(examples))
-        return compute(self, name, examples, *args)
+        return compute(self, reading, examples, *args)
 
     monkeypatch.setattr(PipelineTeacher, "_compute", recorded)
     return calls
@@ -122,41 +117,91 @@ def arcs(draw: st.DrawFn) -> Any:
     return scores, [sum(doc) for doc in sentences]
 
 
+def split(scores: Any, lengths: List[int], prune: bool = False) -> Tuple[Entry, List[Entry]]:
+    return in_common(scores), split_docs(scores, lengths, prune)
+
+
 @settings(max_examples=60, deadline=None)
-@given(chains())
-def test_chains_come_together_as_they_were(scores: ChainScores) -> None:
-    assert_same(join_docs(split_docs(scores, scores.lengths)), scores)
+@given(chains(), st.sampled_from([1.0, 100.0, 1e4]))
+def test_chains_come_together_nearly_as_they_were(scores: ChainScores, size: float) -> None:
+    scores.emissions *= size
+    common, entries = split(scores, scores.lengths)
+    back: Any = join_docs(entries, common)
+    for name in ("transitions", "start", "end"):
+        numpy.testing.assert_array_equal(getattr(back, name), getattr(scores, name))
+    assert back.lengths == scores.lengths and back.emissions.dtype == numpy.float32
+    if scores.emissions.size:
+        # Half precision of what lies between a score and the highest one.
+        distance = scores.emissions.max(1, keepdims=True) - scores.emissions
+        assert (numpy.abs(back.emissions - scores.emissions) <= distance * 5e-4 + 1e-3 * size).all()
+        assert (back.emissions.max(1) == scores.emissions.max(1)).all()
 
 
 @settings(max_examples=60, deadline=None)
 @given(arcs())
 def test_arcs_come_together_as_they_were(drawn: Any) -> None:
     scores, lengths = drawn
-    assert_same(join_docs(split_docs(scores, lengths)), scores)
+    common, entries = split(scores, lengths)
+    assert_same(join_docs(entries, common), scores)
+
+
+@settings(max_examples=60, deadline=None)
+@given(arcs(), st.sampled_from([0.1, 1.0, 5.0, 1e3]))
+def test_pruned_arcs_keep_the_probable_and_the_rest_s_share(drawn: Any, size: float) -> None:
+    scores, lengths = drawn
+    scores.arcs = [arcs * size for arcs in scores.arcs]
+    scores.labels = scores.labels * size
+    common, entries = split(scores, lengths, prune=True)
+    back: Any = join_docs(entries, common)
+    numpy.testing.assert_array_equal(back.starts, scores.starts)
+    numpy.testing.assert_array_equal(back.heads, scores.heads)
+    for group, mine, its in zip(back.groups, back.arcs, scores.arcs, strict=True):
+        _assert_pruned(mine, its, group.is_arc, keep=8)
+    has_head = numpy.repeat((scores.heads >= 0)[:, :, None], scores.labels.shape[2], axis=2)
+    _assert_pruned(back.labels, scores.labels, has_head, keep=8)
+
+
+def _assert_pruned(mine: Any, its: Any, mask: Any, keep: int) -> None:
+    rows = mask.any(-1)
+    mine, its = (numpy.where(mask, a, -numpy.inf)[rows].astype("f8") for a in (mine, its))
+    if not its.size:
+        return
+    distance = its.max(1, keepdims=True) - its
+    kept = numpy.argsort(distance, axis=1, kind="stable")[:, :keep]
+    close = numpy.take_along_axis(distance, kept, axis=1)
+    found = its.max(1, keepdims=True) - numpy.take_along_axis(mine, kept, axis=1)
+    is_class = numpy.isfinite(close)
+    error = numpy.abs(found[is_class] - close[is_class])
+    assert (error <= close[is_class] * 5e-4 + 1e-3).all()
+    # The others together have the weight they had.
+    log_z = [numpy.logaddexp.reduce(a, axis=1) for a in (mine, its)]
+    numpy.testing.assert_allclose(*log_z, rtol=1e-3, atol=2e-3)
 
 
 @settings(max_examples=30, deadline=None)
-@given(arcs(), st.randoms(use_true_random=False))
-def test_docs_come_together_in_another_batch(drawn: Any, rand: Any) -> None:
+@given(arcs(), st.booleans(), st.randoms(use_true_random=False))
+def test_docs_come_together_in_another_batch(drawn: Any, prune: bool, rand: Any) -> None:
     scores, lengths = drawn
-    entries = split_docs(scores, lengths)
+    common, entries = split(scores, lengths, prune)
     order = list(range(len(lengths)))
     rand.shuffle(order)
-    mixed = join_docs([entries[i] for i in order])
-    again = split_docs(mixed, [lengths[i] for i in order])
-    back = join_docs([again[order.index(i)] for i in range(len(order))])
-    assert_same(back, scores)
+    mixed = join_docs([entries[i] for i in order], common)
+    _, again = split(mixed, [lengths[i] for i in order], prune)
+    back = join_docs([again[order.index(i)] for i in range(len(order))], common)
+    kwargs = {"rtol": 2e-3, "atol": 5e-3} if prune else {}
+    assert_same(back, join_docs(entries, common), **kwargs)
 
 
 @settings(max_examples=30, deadline=None)
-@given(arcs())
-def test_entries_are_written_and_read_as_they_were(drawn: Any) -> None:
+@given(arcs(), st.booleans())
+def test_entries_are_written_and_read_as_they_were(drawn: Any, prune: bool) -> None:
     scores, lengths = drawn
-    entries = {bytes([i]): entry for i, entry in enumerate(split_docs(scores, lengths))}
+    common, split_entries = split(scores, lengths, prune)
+    entries = {bytes([i]): entry for i, entry in enumerate(split_entries)}
     cache = ScoreCache(Path(":memory:"))
     cache.write(entries)
-    read = cache.read(list(entries))
-    assert_same(join_docs([entry for entry in read if entry is not None]), scores)
+    read = [entry for entry in cache.read(list(entries)) if entry is not None]
+    assert_same(join_docs(read, common), join_docs(split_entries, common))
 
 
 # In use
@@ -166,24 +211,26 @@ def test_equal_scores_with_a_cache_and_without(
     cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
 ) -> None:
     path = tmp_path / "more" / "cache.sqlite"
-    plain = PipelineTeacher(cnn_teacher, HEADS)
-    first = PipelineTeacher(cnn_teacher, HEADS, path)
-    second = PipelineTeacher(cnn_teacher, HEADS, path)
+    plain = OpenTeacher(cnn_teacher, HEADS)
+    first = OpenTeacher(cnn_teacher, HEADS, path)
+    second = OpenTeacher(cnn_teacher, HEADS, path)
     for name, n_heads in (("ner", None), ("parser", 2), ("parser", None)):
         expected = plain.scores(name, examples, n_heads)
-        assert_same(first.scores(name, examples, n_heads), expected)
+        found = first.scores(name, examples, n_heads)
+        # What a cache holds is in half precision.
+        assert_same(found, expected, rtol=1e-3, atol=5e-3)
         computed.clear()
-        assert_same(second.scores(name, examples, n_heads), expected)
+        assert_same(second.scores(name, examples, n_heads), found)
         assert computed == []
-    assert second._nlp is None  # the teacher has not even been loaded
+    assert second.pipeline._nlp is None  # the teacher has not even been loaded
     # Docs come in other batches: only what is new is read.
-    third = PipelineTeacher(cnn_teacher, HEADS, path)
+    third = OpenTeacher(cnn_teacher, HEADS, path)
     other = spacy.blank("en")
     new = Example.from_dict(other.make_doc("New words."), {})
     batch = [examples[3], new, examples[0], new]
     scores = third.scores("parser", batch, 2)
     assert computed == [2]
-    assert_same(scores, plain.scores("parser", batch, 2), rtol=1e-4, atol=1e-5)
+    assert_same(scores, plain.scores("parser", batch, 2), rtol=1e-3, atol=1e-3)
 
 
 def test_training_is_the_same_through_the_cache(
@@ -213,14 +260,14 @@ def test_training_is_the_same_through_the_cache(
 
 def test_the_key_depends_on_everything_that_scores_depend_on() -> None:
     keys = {
-        entry_key(teacher, head, n_heads, content)
+        entry_key(teacher, [head, n_heads], content)
         for teacher in (b"a", b"b")
         for head in ("ner", "parser")
         for n_heads in (None, 0, 1, 4)
         for content in (b"x", b"y")
     }
     assert len(keys) == 2 * 2 * 4 * 2
-    assert entry_key(b"a", "ner", None, b"x") in keys  # and on nothing else
+    assert entry_key(b"a", ["ner", None], b"x") in keys  # and on nothing else
 
 
 def test_the_digest_of_a_teacher_changes_with_its_files(cnn_teacher: Path, tmp_path: Path) -> None:
@@ -245,11 +292,11 @@ def test_another_teacher_does_not_find_the_scores_of_the_first(
     cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
 ) -> None:
     cache = tmp_path / "cache.sqlite"
-    first = PipelineTeacher(cnn_teacher, HEADS, cache).scores("ner", examples, None)
+    first = OpenTeacher(cnn_teacher, HEADS, cache).scores("ner", examples, None)
     nlp = spacy.load(cnn_teacher)
     nlp.get_pipe("ner").model.get_ref("emissions").get_param("W")[:] *= 2
     nlp.to_disk(tmp_path / "teacher")
-    second = PipelineTeacher(tmp_path / "teacher", HEADS, cache).scores("ner", examples, None)
+    second = OpenTeacher(tmp_path / "teacher", HEADS, cache).scores("ner", examples, None)
     assert len(computed) == 2
     assert not numpy.array_equal(first.emissions, second.emissions)
 
@@ -257,23 +304,30 @@ def test_another_teacher_does_not_find_the_scores_of_the_first(
 # Damage and company
 
 
+@pytest.mark.parametrize("which", [0, 1, -1])
 @pytest.mark.parametrize("value", [b"", b"abc", None])
 def test_a_damaged_entry_is_made_anew(
-    value: Any, cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
+    value: Any,
+    which: int,
+    cnn_teacher: Path,
+    examples: List[Example],
+    computed: List[int],
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "cache.sqlite"
-    expected = PipelineTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
+    expected = OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
     db = sqlite3.connect(path)
-    key, whole = db.execute("SELECT key, value FROM scores LIMIT 1").fetchone()
+    rows = db.execute("SELECT key, value FROM scores ORDER BY rowid").fetchall()
+    key, whole = rows[which]  # the first is what all of them have in common
     if value is None:  # one bit
         value = whole[:50] + bytes([whole[50] ^ 1]) + whole[51:]
     db.execute("UPDATE scores SET value = ? WHERE key = ?", (value, key))
     db.commit()
     computed.clear()
-    again = PipelineTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
+    again = OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
     assert computed == [1]
-    assert_same(again, expected, rtol=1e-4, atol=1e-5)
-    PipelineTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
+    assert_same(again, expected, rtol=1e-3, atol=5e-3)
+    OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
     assert computed == [1]
 
 
@@ -299,7 +353,7 @@ def test_a_file_that_is_no_cache(
         db.execute("CREATE TABLE scores (id INTEGER)")
         db.commit()
     else:
-        PipelineTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
+        OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
         db = sqlite3.connect(path)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()

@@ -1,0 +1,230 @@
+"""A trained pipeline that is run in prediction, for the scores of some of its components."""
+
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+import numpy
+import spacy
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+from thinc.api import use_ops
+from thinc.compat import cupy, has_cupy_gpu, has_torch_cuda_gpu, torch
+
+from ..pipeline.gold import known_sentence_starts
+from ..pipeline.structured_pipe import StructuredPipe
+from ..scores import POTENTIALS, SEQUENCES, STRUCTURE
+from .cache import digest_of_folder
+from .component import TeacherComponent, not_needed
+from .readings import beam_entities, beam_parses, set_entities, set_parses
+
+# What a text is to a teacher: words, spaces, norms, and the sentence starts that are known.
+Content = bytes
+
+
+class LoadedPipeline:
+    """A trained pipeline whose components some students learn from. Loaded when it is first used.
+
+    path (Path): The pipeline's folder.
+    components (Sequence[TeacherComponent]): The components that students learn from.
+    gpu_id (Optional[int]): The device that it runs on, -1 for the CPU; None: that of the student.
+    half_precision (bool): Whether its transformer runs in bfloat16.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        components: Sequence[TeacherComponent],
+        *,
+        gpu_id: Optional[int] = None,
+        half_precision: bool = False,
+    ) -> None:
+        self.path = path
+        self.gpu_id = gpu_id
+        self.half_precision = half_precision
+        self._components = list(components)
+        self._heads = [component.name for component in components]
+        self._nlp: Optional[Language] = None
+        self._docs: Dict[Content, Doc] = {}
+
+    @property
+    def nlp(self) -> Language:
+        """RETURNS (Language): The pipeline, with just the components it needs."""
+        if self._nlp is None:
+            with self._device():
+                self._nlp = self._load()
+        return self._nlp
+
+    def digest(self) -> bytes:
+        """RETURNS (bytes): A digest of all that its scores depend on, but for the text."""
+        precision = b"bfloat16" if self.half_precision else b""
+        return sha256(digest_of_folder(self.path) + precision).digest()
+
+    def read(
+        self, examples: Sequence[Example], contents: Sequence[Content], keep: Sequence[Content]
+    ) -> List[Doc]:
+        """What its upstream components make of texts. Those of one batch are read once.
+
+        examples (Sequence[Example]): The texts.
+        contents (Sequence[bytes]): What each is, from `content_of`.
+        keep (Sequence[bytes]): The texts of the batch; what was read before of others is forgotten.
+        RETURNS (List[Doc]): One each.
+        """
+        kept = set(keep)
+        self._docs = {content: doc for content, doc in self._docs.items() if content in kept}
+        unread = {c: eg for c, eg in zip(contents, examples) if c not in self._docs}
+        if unread:
+            nlp = self.nlp
+            docs = [_teacher_doc(nlp, eg) for eg in unread.values()]
+            upstream = [name for name in nlp.pipe_names if name not in self._heads]
+            with self._device():
+                self._docs.update(zip(unread, self._run(upstream, docs)))
+        return [self._docs[content] for content in contents]
+
+    def predict(self, component: TeacherComponent, docs: List[Doc]) -> Any:
+        """What a component's model gives.
+
+        component (TeacherComponent): The component.
+        docs (List[Doc]): From `read`.
+        RETURNS (Any): ChainScores or a SentenceScorer where it gives potentials, ChainSequences or
+            Parses where it does not.
+        """
+        pipe: Any = self.nlp.get_pipe(component.name)
+        beam = component.beam
+        with self._device():
+            if component.gives == POTENTIALS:
+                return pipe.model.predict(docs)
+            if component.gives == STRUCTURE:
+                docs = self._annotated(component, docs)
+                if component.scheme is not None:
+                    return set_entities(docs, component.scheme)
+                return set_parses(docs, component.labels)
+            if component.gives == SEQUENCES:
+                assert component.scheme is not None
+                return beam_entities(pipe, docs, component.scheme, beam.width, beam.density)
+            return beam_parses(pipe, docs, component.labels, beam.width, beam.density)
+
+    def _annotated(self, component: TeacherComponent, docs: List[Doc]) -> List[Doc]:
+        """Docs with what a component sets, and what those before it set that are learned from."""
+        before = self.nlp.pipe_names[: self.nlp.pipe_names.index(component.name) + 1]
+        names = [name for name in before if name in self._heads]
+        # The components that give scores must not read this one's annotation.
+        docs = [doc.copy() for doc in docs] if len(self._heads) > 1 else docs
+        docs = self._run(names, docs)
+        if component.scheme is None:
+            for doc in docs:
+                if len(doc) and not doc.has_annotation("DEP"):
+                    raise ValueError(
+                        f'The teacher\'s component "{component.name}" set no heads and deps on '
+                        f'"{doc[:10].text}": name one that does in [initialize.before_init.'
+                        "student_to_teacher]."
+                    )
+        return docs
+
+    def _run(self, names: List[str], docs: List[Doc]) -> List[Doc]:
+        """Docs after some components, in the pipeline's order."""
+        lengths = [len(doc) for doc in docs]
+        with self.nlp.select_pipes(enable=names):
+            docs = list(self.nlp.pipe(docs, batch_size=max(1, len(docs))))
+        for doc, length in zip(docs, lengths, strict=True):
+            if len(doc) != length:
+                raise ValueError(
+                    f"One of the teacher's components {names} merges or splits tokens, as in "
+                    f'"{doc[:10].text}", and the student reads others then: take it out of the '
+                    "teacher."
+                )
+        return docs
+
+    def _load(self) -> Language:
+        config = spacy.util.load_config(self.path / "config.cfg", interpolate=True)
+        nlp = spacy.load(self.path, exclude=not_needed(config, self._components))
+        for name in self._heads:
+            if name not in nlp.pipe_names:
+                nlp.enable_pipe(name)
+            _check_listeners(nlp, name)
+        for component in self._components:
+            pipe = nlp.get_pipe(component.name)
+            if component.gives == POTENTIALS and not isinstance(pipe, StructuredPipe):
+                raise ValueError(
+                    f'The teacher\'s component "{component.name}" is a {type(pipe).__name__}, '
+                    "which is not what its config says."
+                )
+        if self.half_precision:
+            from .half_precision import use_bfloat16
+
+            use_bfloat16(nlp)
+        return nlp
+
+    @contextmanager
+    def _device(self) -> Iterator[None]:
+        """Run on the pipeline's own device."""
+        if self.gpu_id is None:
+            yield
+        elif self.gpu_id < 0:
+            with use_ops("numpy"):
+                yield
+        else:
+            if not (has_cupy_gpu and has_torch_cuda_gpu):
+                raise ValueError(
+                    f"The teacher's gpu_id is {self.gpu_id}, but there is no GPU that cupy and "
+                    "PyTorch can use: set gpu_id = -1 in [initialize.before_init]."
+                )
+            device, of_torch = cupy.cuda.Device(self.gpu_id), torch.cuda.device(self.gpu_id)
+            with device, of_torch, use_ops("cupy", device_id=self.gpu_id):
+                yield
+
+
+def content_of(eg: Example) -> Content:
+    """A digest of what a teacher reads of an example. Docs are copied on each update and changed
+    in place by augmenters, so that their identity tells nothing.
+
+    eg (Example): The example.
+    RETURNS (bytes): The digest.
+    """
+    tokens = eg.predicted.to_array(["ORTH", "SPACY", "NORM"])
+    return sha256(tokens.tobytes() + known_sentence_starts(eg).tobytes()).digest()
+
+
+def _teacher_doc(nlp: Language, eg: Example) -> Doc:
+    student = eg.predicted
+    doc = Doc(
+        nlp.vocab,
+        words=[token.text for token in student],
+        spaces=[bool(token.whitespace_) for token in student],
+    )
+    # Norms that the tokenizer's exceptions set ("n't": "not") are not the lexeme's.
+    norms, own_norms = (d.to_array("NORM") for d in (student, doc))
+    for i in numpy.flatnonzero(norms != own_norms):
+        doc[int(i)].norm_ = student[int(i)].norm_
+    starts = known_sentence_starts(eg)
+    if starts.any():
+        values: Any = starts.astype("i8").view("u8")
+        doc.from_array(["SENT_START"], values)
+    return doc
+
+
+def _check_listeners(nlp: Language, head: str) -> None:
+    """A listener gives constant rows, without a word, where its upstream has not run.
+
+    nlp (Language): The teacher.
+    head (str): The component whose listeners to check.
+    RAISES (ValueError): If a listener has no upstream component before it.
+    """
+    pipe: Any = nlp.get_pipe(head)
+    before = nlp.component_names[: nlp.component_names.index(head)]
+    upstream = [
+        name
+        for name in before
+        if name in nlp.pipe_names and hasattr(nlp.get_pipe(name), "listeners")
+    ]
+    model = getattr(pipe, "model", None)
+    for node in model.walk() if model is not None else ():
+        wanted = getattr(node, "upstream_name", None)
+        if wanted is not None and wanted not in upstream and not (wanted == "*" and upstream):
+            raise ValueError(
+                f'The teacher\'s component "{head}" listens to "{wanted}", which does not run '
+                f"before it (the teacher's pipeline: {nlp.pipe_names}): give the teacher that "
+                "component, or train it again."
+            )

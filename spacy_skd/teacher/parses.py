@@ -1,0 +1,139 @@
+"""Dependency trees with their probabilities, and what follows for the probabilities of arcs."""
+
+from dataclasses import dataclass
+from typing import Any, List, Optional, Tuple
+
+import numpy
+
+from ..scores import LOG_ZERO, ArcScores, SentenceGroup, first_tokens, group_sentences
+
+# The smallest probability that is told from zero.
+_SMALLEST = 1e-6
+
+
+@dataclass
+class Parses:
+    """Some trees of docs with their probabilities: the analyses of a beam, or the one that a
+    component has set.
+
+    heads (ndarray): int, (k, n_tokens); k analyses of each doc, the docs' tokens one after the
+        other. Indices into the doc, a root's its own.
+    labels (ndarray): int, (k, n_tokens); indices into the teacher's labels, -1 for others.
+    starts (ndarray): bool, (k, n_tokens); where sentences start.
+    log_probs (ndarray): float, (k, n_docs), log-space; they need not sum to 1. -inf where a doc has
+        fewer than k, whose heads, labels and starts have no meaning there.
+    lengths (List[int]): Tokens in each doc.
+    """
+
+    heads: numpy.ndarray
+    labels: numpy.ndarray
+    starts: numpy.ndarray
+    log_probs: numpy.ndarray
+    lengths: List[int]
+
+
+def arc_log_probs(
+    parses: Parses, n_labels: int, n_heads: Optional[int], temperature: float
+) -> ArcScores:
+    """The log probabilities of heads, of an arc's labels and of sentence starts: each analysis
+    gives its own to the arcs that it holds.
+
+    Sentences are those of the most probable analysis. Others may have arcs across their ends: these
+    are left out, and the token's other arcs count for more.
+
+    parses (Parses): The analyses.
+    n_labels (int): How many labels there are.
+    n_heads (Optional[int]): For how many of each token's most probable heads labels are given;
+        None for all that occur.
+    temperature (float): Divides the analyses' log probabilities.
+    RETURNS (ArcScores): In numpy arrays, LOG_ZERO where the probability is zero.
+    """
+    lengths = numpy.asarray(parses.lengths)
+    doc = numpy.repeat(numpy.arange(len(lengths)), lengths)
+    n_tokens = len(doc)
+    of_docs = softmax(parses.log_probs / temperature)
+    weights = of_docs[:, doc]
+    p_start = (weights * parses.starts).sum(0)
+    starts = _log(numpy.stack([1 - p_start, p_start], axis=1))
+
+    best = parses.log_probs.argmax(0)[doc]
+    sentences = _spans(parses.starts[best, numpy.arange(n_tokens)], lengths)
+    groups = group_sentences(sentences)
+    first = first_tokens(groups)
+    offset = (numpy.cumsum(lengths) - lengths)[doc]
+    heads = parses.heads + offset
+    is_root = heads == numpy.arange(n_tokens)
+    # -1 where an analysis has the arc go out of the sentence.
+    inside = first[heads] == first if n_tokens else is_root
+    position = numpy.where(is_root, 0, numpy.where(inside, heads - first + 1, -1))
+    weights = weights * (position >= 0)
+    weights = weights / weights.sum(0)
+
+    arcs = [_log(_probabilities(group, position, weights)) for group in groups]
+    of_heads, labels = _labels(parses, position, weights, n_labels, n_heads)
+    return ArcScores(starts, groups, arcs, of_heads, labels)
+
+
+def softmax(scores: numpy.ndarray) -> numpy.ndarray:
+    """RETURNS (ndarray): Over the first axis, of at least one element that is not -inf."""
+    powers = numpy.exp(scores - scores.max(0))
+    return powers / powers.sum(0)
+
+
+def _spans(is_start: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
+    """RETURNS (ndarray): int, (n_sents, 2), flat start and end of each sentence."""
+    is_start = is_start.copy()
+    is_start[(numpy.cumsum(lengths) - lengths)[lengths > 0]] = True
+    first = numpy.flatnonzero(is_start)
+    return numpy.stack([first, numpy.append(first[1:], len(is_start))[: len(first)]], axis=1)
+
+
+def _probabilities(
+    group: SentenceGroup, position: numpy.ndarray, weights: numpy.ndarray
+) -> numpy.ndarray:
+    """RETURNS (ndarray): (n_sents, L, L + 1), the probability of each arc."""
+    block = numpy.zeros((len(group), group.width, group.width + 1))
+    sentence, dep = numpy.nonzero(group.is_token)
+    tokens: Any = group.tokens
+    token = tokens[sentence, dep]
+    for row, weight in zip(position[:, token], weights[:, token]):
+        has = row >= 0
+        block[sentence[has], dep[has], row[has]] += weight[has]
+    return block
+
+
+def _labels(
+    parses: Parses,
+    position: numpy.ndarray,
+    weights: numpy.ndarray,
+    n_labels: int,
+    n_heads: Optional[int],
+) -> Tuple[Any, Any]:
+    """Each token's most probable heads whose labels are known, (n_tokens, k), best first and -1 for
+    none, and the log probabilities of the labels of the arcs from these, (n_tokens, k, n_labels).
+    """
+    weights = weights * (parses.labels >= 0)
+    # Of analyses with the same head the first stands for all of them.
+    same = (position[:, None] == position[None]) & (weights[:, None] > 0) & (weights[None] > 0)
+    stands_for = same.argmax(1)
+    of_head = numpy.zeros_like(weights)
+    token = numpy.arange(weights.shape[1])
+    for leader, weight in zip(stands_for, weights):
+        of_head[leader, token] += weight
+    k = len(weights) if n_heads is None else min(n_heads, len(weights))
+    order = numpy.argsort(-of_head, axis=0, kind="stable")[:k]
+    has_mass = of_head[order, token] > 0
+    heads = numpy.where(has_mass, position[order, token], -1).T
+    labels = numpy.zeros((weights.shape[1], k, n_labels))
+    for row, weight, label in zip(position, weights, parses.labels):
+        t, column = numpy.nonzero((heads == row[:, None]) & (weight > 0)[:, None])
+        labels[t, column, label[t]] += weight[t]
+    total = labels.sum(2, keepdims=True)
+    return heads, _log(labels / numpy.where(total > 0, total, 1))
+
+
+def _log(probabilities: numpy.ndarray) -> Any:
+    # What remains of a difference of two may be anything.
+    with numpy.errstate(divide="ignore"):
+        likely = numpy.where(probabilities < _SMALLEST, 0.0, probabilities)
+        return numpy.log(likely).clip(LOG_ZERO).astype("f")

@@ -1,0 +1,509 @@
+"""Teachers of spaCy's own components, and of any that set entities or heads."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, List
+
+import numpy
+import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+
+from spacy_skd.pipeline.gold import gold_tags
+from spacy_skd.schemes import TagScheme
+from spacy_skd.scores import LOG_ZERO
+from spacy_skd.teacher.entries import in_common, join_docs, split_docs
+from spacy_skd.teacher.parses import Parses, arc_log_probs, softmax
+from spacy_skd.teacher.readings import beam_entities, beam_parses, set_entities, set_parses
+
+POSTERIOR = {"@losses": "spacy-skd.PosteriorKL.v1"}
+KL = {"@losses": "spacy-skd.SubstructureKL.v1"}
+HARD = {"@losses": "spacy-skd.HardLabels.v1"}
+
+
+def both(ner: Dict[str, Any], parser: Dict[str, Any]) -> Dict[str, Any]:
+    return {"components.ner.distillation": ner, "components.parser.distillation": parser}
+
+
+@pytest.fixture
+def docs(stock_teacher: Path, gold: SimpleNamespace) -> Any:
+    """The teacher's pipeline, and docs that its tok2vec has read: some empty, or of one token."""
+    nlp = spacy.load(stock_teacher)
+    made = [Doc(nlp.vocab, words=[t.text for t in doc]) for doc in gold.docs(nlp.vocab)]
+    made[3:3] = [Doc(nlp.vocab), Doc(nlp.vocab, words=["Ada"])]
+    return nlp, list(nlp.get_pipe("tok2vec").pipe(made))
+
+
+# Beams
+
+
+def test_entities_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
+    nlp, read = docs
+    ner = nlp.get_pipe("ner")
+    scheme = TagScheme("BILUO", ner.labels)
+    found = beam_entities(ner, read, scheme, 8, 0.0)
+    assert found.lengths == [len(doc) for doc in read]
+    weights = softmax(found.log_probs)
+    expected = ner.scored_ents(ner.beam_parse(read, beam_width=8, beam_density=0.0))
+    n_entities, end = 0, 0
+    for d, doc in enumerate(read):
+        start, end = end, end + len(doc)
+        probability: Dict[Any, float] = {}
+        for tags, weight in zip(found.tags[:, start:end], weights[:, d]):
+            for entity in scheme.entities(tags) if weight else []:
+                probability[entity] = probability.get(entity, 0.0) + weight
+        assert probability == pytest.approx(dict(expected[d]))
+        n_entities += len(probability)
+    assert n_entities > 50 and weights.max(0)[0] < 0.999
+
+
+def test_arcs_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
+    nlp, read = docs
+    parser = nlp.get_pipe("parser")
+    labels = parser.labels
+    for doc in read:  # sentences are settled
+        for token in doc:
+            token.is_sent_start = token.i == 0
+    found = beam_parses(parser, read, labels, 8, 0.0)
+    scores = arc_log_probs(found, len(labels), None, 1.0)
+    beams = parser.beam_parse(read, beam_width=8, beam_density=0.0)
+    expected, _ = parser.scored_parses(beams)
+    arcs = {
+        int(start): numpy.exp(block)
+        for group, blocks in zip(scores.groups, scores.arcs)
+        for start, block in zip(group.starts, blocks)
+    }
+    offset = n_arcs = 0
+    for d, doc in enumerate(read):
+        of_root = numpy.ones(len(doc))
+        for (child, head), probability in expected[d].items():
+            of_root[child] -= probability
+            assert arcs[offset][child, head + 1] == pytest.approx(probability, abs=1e-5)
+            n_arcs += 1
+        for child in range(len(doc)):
+            assert arcs[offset][child, 0] == pytest.approx(of_root[child], abs=1e-5)
+        offset += len(doc)
+    assert n_arcs > 150
+    assert numpy.exp(scores.starts)[:, 1].sum() == pytest.approx(sum(len(d) > 0 for d in read))
+
+
+def test_a_narrow_beam_and_a_dense_one_hold_less(docs: Any) -> None:
+    nlp, read = docs
+    ner = nlp.get_pipe("ner")
+    scheme = TagScheme("BILUO", ner.labels)
+    assert len(beam_entities(ner, read, scheme, 8, 0.0).tags) == 8
+    assert len(beam_entities(ner, read, scheme, 3, 0.0).tags) == 3
+    dense = beam_entities(ner, read, scheme, 8, 0.9)
+    assert (dense.log_probs > -numpy.inf).sum() < 8 * len(read)
+
+
+def test_crossing_arcs_are_put_back(docs: Any) -> None:
+    """What spaCy's parser writes as "label||label of the head" is a crossing arc."""
+    nlp, _ = docs
+    words = ["A", "hearing", "is", "scheduled", "on", "it"]
+    doc = Doc(nlp.vocab, words=words)
+
+    class Moves:
+        def get_beam_parses(self, beam: Any) -> Any:
+            arcs = [(1, 0, "det"), (2, 1, "nsubj"), (3, 2, "aux"), (4, 5, "pobj")]
+            # "on" belongs to "hearing", and was lifted to the verb.
+            return [(0.75, [*arcs, (3, 4, "prep||nsubj")]), (0.25, [*arcs, (3, 4, "prep")])]
+
+    parser = SimpleNamespace(moves=Moves(), beam_parse=lambda docs, **_: [None])
+    found = beam_parses(parser, [doc], ["det", "nsubj", "aux", "pobj", "prep", "ROOT"], 2, 0.0)
+    assert found.heads[:, 4].tolist() == [1, 3]
+    assert found.labels[:, 4].tolist() == [4, 4]
+
+
+# Probabilities of arcs
+
+
+@st.composite
+def parses(draw: st.DrawFn) -> Any:
+    """Analyses of docs of some tokens: each token's head is one before it, or it's a root."""
+    lengths = draw(st.lists(st.integers(0, 6), min_size=1, max_size=4))
+    k, n_labels = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    rng = numpy.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n = sum(lengths)
+    position = numpy.concatenate([numpy.arange(length) for length in lengths]).astype("i8")
+    heads = numpy.zeros((k, n), dtype="i8")
+    starts = numpy.zeros((k, n), dtype=bool)
+    for a in range(k):
+        root = 0
+        for t in range(n):
+            is_root = position[t] == 0 or rng.random() < 0.3
+            root = int(position[t]) if is_root else root
+            heads[a, t] = root if is_root else rng.integers(root, position[t])
+            starts[a, t] = is_root
+    labels = rng.integers(-1, n_labels, size=(k, n))
+    log_probs = rng.normal(size=(k, len(lengths))) * 2
+    log_probs[1:][rng.random((k - 1, len(lengths))) < 0.2] = -numpy.inf
+    return Parses(heads, labels, starts, log_probs, lengths), n_labels
+
+
+@settings(max_examples=80, deadline=None)
+@given(parses(), st.sampled_from([1.0, 2.5]), st.sampled_from([None, 1, 2]))
+def test_each_analysis_gives_its_probability_to_its_arcs(
+    drawn: Any, temperature: float, n_heads: Any
+) -> None:
+    found, n_labels = drawn
+    scores = arc_log_probs(found, n_labels, n_heads, temperature)
+    arcs = {}
+    for group, blocks in zip(scores.groups, scores.arcs):
+        for start, length, block in zip(group.starts, group.lengths, blocks):
+            for d in range(length):
+                arcs[int(start) + d] = (int(start), numpy.exp(block[d]))
+    assert sorted(arcs) == list(range(sum(found.lengths)))
+    offset = 0
+    for d, length in enumerate(found.lengths):
+        weights = softmax(found.log_probs[:, d] / temperature)
+        for t in range(offset, offset + length):
+            first, probability = arcs[t]
+            expected: Dict[int, float] = {}
+            by_label: Dict[int, numpy.ndarray] = {}
+            for a, weight in enumerate(weights):
+                head = offset + int(found.heads[a, t])
+                h = 0 if head == t else head - first + 1
+                if head < first or not weight:
+                    continue  # it goes out of the best analysis' sentence
+                expected[h] = expected.get(h, 0.0) + weight
+                if found.labels[a, t] >= 0:
+                    by_label.setdefault(h, numpy.zeros(n_labels))[found.labels[a, t]] += weight
+            total = sum(expected.values())
+            for h, weight in expected.items():
+                assert probability[h] == pytest.approx(weight / total, abs=1e-5)
+            assert probability.sum() == pytest.approx(1, abs=1e-4)
+            heads = scores.heads[t][scores.heads[t] >= 0].tolist()
+            wanted = sorted(by_label, key=lambda h: -by_label[h].sum())
+            assert len(heads) == min(len(wanted), len(wanted) if n_heads is None else n_heads)
+            for column, h in enumerate(heads):
+                share = by_label[h] / by_label[h].sum()
+                numpy.testing.assert_allclose(numpy.exp(scores.labels[t, column]), share, atol=1e-5)
+            p_start = float(weights @ found.starts[:, t])
+            assert numpy.exp(scores.starts[t, 1]) == pytest.approx(p_start, abs=1e-4)
+        offset += length
+
+
+@settings(max_examples=40, deadline=None)
+@given(parses())
+def test_analyses_come_together_as_they_were(drawn: Any) -> None:
+    found, n_labels = drawn
+    entries = split_docs(found, found.lengths, prune=True)
+    order = list(range(len(entries)))[::-1]
+    mixed = join_docs([entries[i] for i in order], in_common(found))
+    again = split_docs(mixed, [found.lengths[i] for i in order], prune=True)
+    back: Any = join_docs(again[::-1], {})
+    a, b = (arc_log_probs(p, n_labels, None, 1.0) for p in (found, back))
+    numpy.testing.assert_allclose(a.starts, b.starts, rtol=1e-4, atol=1e-5)
+    for mine, its in zip(a.arcs, b.arcs, strict=True):
+        numpy.testing.assert_allclose(mine, its, atol=1e-4)
+
+
+# What a component has set
+
+
+def test_heads_and_entities_that_are_set(docs: Any) -> None:
+    nlp, read = docs
+    for name in ("parser", "ner"):
+        read = list(nlp.get_pipe(name).pipe(read))
+    scheme = TagScheme("BILUO", ["LOC", "PER"])
+    chain = set_entities(read, scheme)
+    expected = [gold_tags(Example(doc, doc), scheme) for doc in read]
+    numpy.testing.assert_array_equal(chain.tags[0], numpy.concatenate(expected))
+    found = set_parses(read, nlp.get_pipe("parser").labels)
+    flat = [token for doc in read for token in doc]
+    assert found.heads[0].tolist() == [token.head.i for token in flat]
+    assert found.starts[0].tolist() == [bool(token.is_sent_start) for token in flat]
+    assert (found.labels >= 0).all()
+    scores = arc_log_probs(found, len(nlp.get_pipe("parser").labels), 4, 1.0)
+    for group, blocks in zip(scores.groups, scores.arcs):
+        for start, length, block in zip(group.starts, group.lengths, blocks):
+            for d in range(length):
+                token = flat[int(start) + d]
+                head = 0 if token.head == token else token.head.i - token.i + d + 1
+                assert block[d, head] == 0 and (numpy.delete(block[d], head) == LOG_ZERO).all()
+
+
+# Learning from them
+
+
+@pytest.mark.parametrize(
+    ("ner", "parser", "gives"),
+    [
+        (POSTERIOR, KL, ("sequences", "arc_marginals")),
+        ({"@losses": "spacy-skd.StructuralCE.v1"}, POSTERIOR, ("sequences", "arc_marginals")),
+        ({"@losses": "spacy-skd.TopK.v1", "k": 3}, {"@losses": "spacy-skd.TopK.v1"}, None),
+        (HARD, HARD, ("structure", "structure")),
+        (HARD, {**HARD, "tree": True}, ("structure", "structure")),
+    ],
+)
+def test_a_student_learns_from_spacys_own(
+    ner: Dict[str, Any],
+    parser: Dict[str, Any],
+    gives: Any,
+    stock_teacher: Path,
+    init_student: Callable[..., Language],
+    gold: SimpleNamespace,
+    corpus: Path,
+    tmp_path: Path,
+) -> None:
+    overrides = {
+        "paths.teacher": str(stock_teacher),
+        "paths.train": str(corpus / "raw.spacy"),
+        **both(ner, parser),
+    }
+    nlp = init_student(overrides)
+    heads = [nlp.get_pipe(name)._teacher.head for name in ("ner", "parser")]
+    if gives is not None:
+        assert tuple(head.gives for head in heads) == gives
+    examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
+    sgd = nlp.create_optimizer()
+    sgd.learn_rate = 0.02
+    first = nlp.update(examples, sgd=sgd)
+    for _ in range(60):
+        last = nlp.update(examples, sgd=sgd)
+    assert first["ner_gold"] == first["parser_gold"] == 0
+    for name in ("ner", "parser"):
+        assert last[f"{name}_distill"] < 0.5 * first[f"{name}_distill"]
+    # It annotates as its teacher does.
+    teacher = spacy.load(stock_teacher)
+    same_ents = same_heads = n = 0
+    for eg in examples:
+        mine, its = (p(_unread(eg.predicted, p)) for p in (nlp, teacher))
+        same_ents += [(e.start, e.end, e.label_) for e in mine.ents] == [
+            (e.start, e.end, e.label_) for e in its.ents
+        ]
+        same_heads += sum(a.head.i == b.head.i for a, b in zip(mine, its))
+        n += len(mine)
+    assert same_ents >= 0.6 * len(examples) and same_heads >= 0.7 * n
+    # Through a cache the losses are the same, and the teacher is not loaded a second time.
+    cached = {**overrides, "paths.teacher_cache": str(tmp_path / "cache.sqlite")}
+    losses = [init_student(cached).update(examples) for _ in range(2)]
+    assert losses[0] == losses[1]
+    for name in ("ner_distill", "parser_distill"):
+        assert losses[0][name] == pytest.approx(first[name], rel=1e-4)
+    again = init_student(cached)
+    again.update(examples)
+    assert again.get_pipe("ner")._teacher.head.teacher.pipelines[0]._nlp is None
+
+
+def test_hard_labels_are_those_of_the_greedy_search(
+    stock_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
+) -> None:
+    nlp = init_student({"paths.teacher": str(stock_teacher), **both(HARD, HARD)})
+    raw = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
+    teacher = spacy.load(stock_teacher)
+    annotated: List[Example] = []
+    for eg in raw:
+        doc = _unread(eg.predicted, nlp)
+        its = teacher(Doc(teacher.vocab, words=[t.text for t in eg.predicted]))
+        annotated.append(
+            Example(doc, Doc(nlp.vocab).from_docs([its]) if False else _copy(its, nlp))
+        )
+    by_teacher = nlp.update(raw, sgd=False)  # type: ignore[arg-type]
+    nlp.get_pipe("ner").distillation = nlp.get_pipe("parser").distillation = None
+    by_gold = nlp.update(annotated, sgd=False)  # type: ignore[arg-type]
+    assert by_teacher["ner_distill"] == pytest.approx(by_gold["ner_gold"], rel=1e-4)
+    assert by_teacher["parser_distill"] == pytest.approx(by_gold["parser_gold"], rel=1e-3)
+
+
+def _unread(doc: Doc, nlp: Language) -> Doc:
+    """The same words, norms and spaces in another pipeline's vocabulary."""
+    unread = Doc(
+        nlp.vocab,
+        words=[token.text for token in doc],
+        spaces=[bool(token.whitespace_) for token in doc],
+    )
+    for mine, its in zip(unread, doc):
+        mine.norm_ = its.norm_
+    return unread
+
+
+def _copy(doc: Doc, nlp: Language) -> Doc:
+    return Doc(
+        nlp.vocab,
+        words=[token.text for token in doc],
+        heads=[token.head.i for token in doc],
+        deps=[token.dep_ for token in doc],
+        ents=[f"{t.ent_iob_}-{t.ent_type_}" if t.ent_type_ else "O" for t in doc],
+    )
+
+
+def test_a_softer_beam(
+    stock_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
+) -> None:
+    spread: List[float] = []
+    for temperature in (1.0, 4.0):
+        nlp = init_student(
+            {
+                "paths.teacher": str(stock_teacher),
+                **both(POSTERIOR, KL),
+                "initialize.before_init.beam_temperature": temperature,
+            }
+        )
+        examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab)]
+        parser, ner = (nlp.get_pipe(name)._teacher.head for name in ("parser", "ner"))
+        arcs: Any = parser.scores(examples)
+        sequences: Any = ner.scores(examples)
+        best = softmax(sequences.log_probs).max(0).mean()
+        spread.append(best + numpy.mean([numpy.exp(block).max(2).mean() for block in arcs.arcs]))
+    assert spread[1] < spread[0] - 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "loss", "way_out"),
+    [
+        ("ner", KL, ["PosteriorKL", "StructuralCE", "TopK", "HardLabels"]),
+        ("ner", {"@losses": "spacy-skd.SubstructureMSE.v1"}, ["PosteriorKL"]),
+        ("parser", {"@losses": "spacy-skd.SubstructureMSE.v1"}, ["SubstructureKL", "HardLabels"]),
+        ("parser", {"@losses": "spacy-skd.StructuralCE.v1", "tree": True}, ["SubstructureKL"]),
+    ],
+)
+def test_pairs_that_make_no_sense(
+    name: str,
+    loss: Dict[str, Any],
+    way_out: List[str],
+    stock_teacher: Path,
+    init_student: Callable[..., Language],
+) -> None:
+    settings = both(HARD, HARD)
+    settings[f"components.{name}.distillation"] = loss
+    with pytest.raises(ValueError, match="can't be computed") as error:
+        init_student({"paths.teacher": str(stock_teacher), **settings})
+    message = str(error.value)
+    assert f'"{name}" is a "{name}"' in message and "\n" not in message
+    assert all(f"spacy-skd.{loss_name}.v1" in message for loss_name in way_out)
+    assert "SubstructureMSE.v1" not in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"beam_width": 0}, "beam_width is 0"),
+        ({"beam_density": 1.0}, "beam_density is 1.0"),
+        ({"beam_temperature": 0.0}, "beam_temperature is 0.0"),
+    ],
+)
+def test_settings_of_a_beam_that_make_no_sense(
+    settings: Dict[str, Any],
+    message: str,
+    stock_teacher: Path,
+    init_student: Callable[..., Language],
+) -> None:
+    block = {f"initialize.before_init.{key}": value for key, value in settings.items()}
+    with pytest.raises(ValueError, match=message):
+        init_student({"paths.teacher": str(stock_teacher), **both(POSTERIOR, KL), **block})
+
+
+@pytest.fixture
+def ruler_teacher(stock_teacher: Path, tmp_path: Path) -> Path:
+    """spaCy's own components, and rules that correct its entities."""
+    nlp = spacy.load(stock_teacher)
+    ruler: Any = nlp.add_pipe("entity_ruler", config={"overwrite_ents": True})
+    ruler.add_patterns([{"label": "VERB", "pattern": "like"}, {"label": "PER", "pattern": "Rome"}])
+    nlp.to_disk(tmp_path / "ruler")
+    return tmp_path / "ruler"
+
+
+def test_any_component_that_sets_entities(
+    ruler_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
+) -> None:
+    nlp = init_student(
+        {
+            "paths.teacher": str(ruler_teacher),
+            **both(HARD, HARD),
+            "initialize.before_init.student_to_teacher": {"ner": "entity_ruler"},
+            "initialize.components": {"ner": {"labels": ["LOC", "PER", "VERB"]}},
+        }
+    )
+    examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab)]
+    head = nlp.get_pipe("ner")._teacher.head
+    assert head.gives == "structure" and set(head.labels) == {"PER", "VERB"}
+    sequences: Any = head.scores(examples)
+    entities = head.scheme.entities(sequences.tags[0])
+    words = [token.text for eg in examples for token in eg.predicted]
+    assert {words[start] for start, _, label in entities if label == "VERB"} == {"like"}
+    assert "Rome" in {words[start] for start, _, label in entities if label == "PER"}
+    # The `ner` before it has run as well: the ruler's rules name no other person.
+    assert {words[start] for start, _, label in entities if label == "PER"} > {"Rome"}
+    raw = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
+    losses = nlp.update(raw)
+    assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
+
+
+@Language.component("skd_tests_heads")
+def _heads(doc: Doc) -> Doc:
+    for token in doc:
+        token.head, token.dep_ = doc[0], "ROOT" if token.i == 0 else "dep"
+    return doc
+
+
+def test_any_component_that_sets_heads(
+    cnn_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    nlp = spacy.load(cnn_teacher)
+    nlp.add_pipe("skd_tests_heads", name="rules")
+    nlp.to_disk(tmp_path / "teacher")
+    settings = {
+        "paths.teacher": str(tmp_path / "teacher"),
+        "components.ner.distillation": POSTERIOR,
+        "components.parser.distillation": HARD,
+        "initialize.before_init.student_to_teacher": {"parser": "rules"},
+    }
+    with pytest.raises(ValueError, match='"rules" does not say which labels') as error:
+        init_student(settings)
+    assert "label_maps" in str(error.value)
+    settings["initialize.before_init.label_maps"] = {"parser": {"ROOT": "ROOT", "dep": "nsubj"}}
+    student = init_student(settings)
+    examples = [gold.make_example(doc) for doc in gold.docs(student.vocab)]
+    head = student.get_pipe("parser")._teacher.head
+    scores: Any = head.scores(examples, 4)
+    for group, blocks in zip(scores.groups, scores.arcs):
+        assert (blocks.argmax(2)[:, 1:][group.is_token[:, 1:]] == 1).all()
+    # The teacher's own `ner` gives potentials of docs that the rules have not changed.
+    assert student.get_pipe("ner")._teacher.head.gives == "potentials"
+    losses = student.update(examples)
+    assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
+
+
+@Language.component("skd_tests_nothing")
+def _nothing(doc: Doc) -> Doc:
+    return doc
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("skd_tests_nothing", '"rules" set no heads and deps on "Ada'),
+        (
+            "merge_entities",
+            r"components \['ner', 'rules'\] merges or splits tokens, as in \"Alan T",
+        ),
+    ],
+)
+def test_a_component_that_can_t_teach(
+    factory: str,
+    message: str,
+    cnn_teacher: Path,
+    init_student: Callable[..., Language],
+    gold: SimpleNamespace,
+    tmp_path: Path,
+) -> None:
+    nlp = spacy.load(cnn_teacher)
+    nlp.remove_pipe("parser")
+    nlp.add_pipe(factory, name="rules")
+    nlp.to_disk(tmp_path / "teacher")
+    student = init_student(
+        {
+            "paths.teacher": str(tmp_path / "teacher"),
+            **both(HARD, HARD),
+            "initialize.before_init.student_to_teacher": {"parser": "rules"},
+            "initialize.before_init.label_maps": {"parser": {"nsubj": "nsubj"}},
+        }
+    )
+    with pytest.raises(ValueError, match=message):
+        student.update([gold.make_example(doc) for doc in gold.docs(student.vocab)])
