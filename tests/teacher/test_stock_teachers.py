@@ -300,10 +300,8 @@ def test_hard_labels_are_those_of_the_greedy_search(
     annotated: List[Example] = []
     for eg in raw:
         doc = _unread(eg.predicted, nlp)
-        its = teacher(Doc(teacher.vocab, words=[t.text for t in eg.predicted]))
-        annotated.append(
-            Example(doc, Doc(nlp.vocab).from_docs([its]) if False else _copy(its, nlp))
-        )
+        its = teacher(_unread(eg.predicted, teacher))
+        annotated.append(Example(doc, _copy(its, nlp)))
     by_teacher = nlp.update(raw, sgd=False)  # type: ignore[arg-type]
     nlp.get_pipe("ner").distillation = nlp.get_pipe("parser").distillation = None
     by_gold = nlp.update(annotated, sgd=False)  # type: ignore[arg-type]
