@@ -1,7 +1,7 @@
 """Compare the distillation objectives: one student, one teacher, as many updates, several seeds.
 
-Each objective's weight and temperature are chosen on dev from the grid below, with a seed that is
-not among those that are reported.
+Each objective's weight and temperature are chosen on dev from the grid below, with fewer updates and
+a seed that is not among those that are reported.
 """
 
 import subprocess
@@ -105,11 +105,13 @@ class Runs:
 
     task (str): "ner" or "parser".
     folder (Path): Where configs and pipelines go.
-    steps (int): Updates of each.
+    steps (Dict[str, int]): Updates of each, by purpose.
     arguments (List[str]): Further arguments of train.py.
     """
 
-    def __init__(self, task: str, folder: Path, steps: int, arguments: List[str]) -> None:
+    def __init__(
+        self, task: str, folder: Path, steps: Dict[str, int], arguments: List[str]
+    ) -> None:
         self.task = task
         self.folder = folder
         self.steps = steps
@@ -135,8 +137,8 @@ class Runs:
         path = self.path(objective, settings, purpose)
         path.mkdir(parents=True, exist_ok=True)
         config = path / "config.cfg"
-        text = make_config(self.task, objective, settings, self.steps).to_str(interpolate=False)
-        config.write_text(text, encoding="utf8")
+        made = make_config(self.task, objective, settings, self.steps[purpose])
+        config.write_text(made.to_str(interpolate=False), encoding="utf8")
         with_teacher = objective != GOLD
         arguments = [a for a in self.arguments if with_teacher or not a.startswith(TEACHER_ONLY)]
         command = [sys.executable, "-u", str(TRAIN), str(config), str(path)]
@@ -185,7 +187,8 @@ def main(
     raw: Annotated[Path, typer.Argument(help="Raw text, JSONL")],
     teacher: Annotated[Path, typer.Argument(help="The teacher's pipeline")],
     cache: Annotated[Path, typer.Argument(help="The file that keeps its scores")],
-    steps: Annotated[int, typer.Option(min=1, help="Updates")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Updates")] = 1500,
+    search_steps: Annotated[int, typer.Option(min=1, help="Updates in the search")] = 500,
     seeds: Annotated[str, typer.Option(help="Seeds, separated by spaces")] = "0 1 2",
     jobs: Annotated[int, typer.Option(min=1, help="How many objectives train at a time")] = 2,
     gpu_id: Annotated[int, typer.Option(help="GPU ID or -1 for CPU")] = -1,
@@ -197,14 +200,20 @@ def main(
     arguments += [f"--paths.train={corpus / 'train.spacy'}", f"--paths.dev={corpus / 'dev.spacy'}"]
     arguments += [f"--paths.raw={raw}", f"--paths.teacher={teacher}"]
     arguments += [f"--paths.teacher_cache={cache}"]
-    runs = Runs(task, folder, steps, arguments)
+    runs = Runs(task, folder, {"search": search_steps, "seeds": steps}, arguments)
     names = [GOLD, *OBJECTIVES[task]]
     numbers = [int(seed) for seed in seeds.split()]
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         found = list(pool.map(lambda name: search(runs, name, numbers), names))
     output.parent.mkdir(parents=True, exist_ok=True)
     by_name = dict(zip(names, found, strict=True))
-    results = {"task": task, "steps": steps, "seeds": numbers, "objectives": by_name}
+    results = {
+        "task": task,
+        "steps": steps,
+        "search_steps": search_steps,
+        "seeds": numbers,
+        "objectives": by_name,
+    }
     srsly.write_json(output, results)
     msg.good(f"What was tried and chosen is in {output}")
 
