@@ -1,7 +1,7 @@
 """Compare the distillation objectives: one student, one teacher, as many updates, several seeds.
 
-Each objective's weight and temperature are chosen on dev from the grid below, with fewer updates and
-a seed that is not among those that are reported.
+Each objective's weight and temperature are chosen on dev from the grid below, with fewer updates
+and a seed that is not among those that are reported.
 """
 
 import subprocess
