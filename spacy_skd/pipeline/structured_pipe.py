@@ -277,7 +277,7 @@ class StructuredPipe(TrainablePipe):
         if labels or self.labels:
             return sorted(labels)
         if self._teacher.head is not None:
-            return list(self._teacher.head.labels)
+            return sorted(set(self._teacher.head.labels) - {""})
         if not has_gold:
             raise ValueError(
                 f'Component "{self.name}" has nothing to learn from: the training corpus has no '
@@ -472,6 +472,11 @@ class StructuredPipe(TrainablePipe):
             "from 0 (gold loss alone) to 1 (distillation loss alone).",
             largest=1.0,
         )
+
+    @property
+    def teacher(self) -> Optional[TeacherHead]:
+        """RETURNS (Optional[TeacherHead]): The teacher's component, where there is one."""
+        return self._teacher.head
 
     def set_teacher(self, head: Optional[TeacherHead]) -> None:
         """Give the component its teacher, or take it away.

@@ -10,6 +10,7 @@ import sqlite3
 import time
 import zlib
 from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
@@ -17,19 +18,51 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 import numpy
 import srsly
 
-from .entries import Entry
+from .entries import Entry, count_tokens
 
 # Changes whenever what an entry holds, or how, does.
 FORMAT = 2
+
+# What the files of a folder are called that together are a cache.
+SUFFIX = ".sqlite"
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS abouts (id INTEGER PRIMARY KEY, about TEXT UNIQUE NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB NOT NULL, "
+    "n_tokens INTEGER NOT NULL, about INTEGER NOT NULL)",
+)
+
+# What all docs have in common has no tokens; an empty doc is not worth counting.
+_HOLDINGS = """
+SELECT abouts.about, SUM(scores.n_tokens > 0), SUM(scores.n_tokens), SUM(LENGTH(scores.value))
+FROM scores JOIN abouts ON scores.about = abouts.id GROUP BY abouts.about
+"""
 
 # Seconds to wait for another training that holds the file.
 TIMEOUT = 60
 
 
+@dataclass
+class Holding:
+    """What a cache holds of one teacher's component.
+
+    about (str): Which it is.
+    n_docs (int): How many docs.
+    n_tokens (int): How many tokens these have.
+    n_bytes (int): What they take.
+    """
+
+    about: str
+    n_docs: int
+    n_tokens: int
+    n_bytes: int
+
+
 class ScoreCache:
     """Scores of docs by key.
 
-    path (Path): The file, made where it is missing.
+    path (Path): The file, made where it is missing, or a folder: then all files in it are read, and
+        what is new goes to one of them. So caches are merged by being put into one folder.
     RAISES (ValueError): Here and later, if there is another kind of file, or it can't be made, read
         or written.
     """
@@ -37,14 +70,20 @@ class ScoreCache:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                files = sorted(path.glob(f"*{SUFFIX}"))
+                written = path / f"scores{SUFFIX}"
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                files, written = [], path
             # Another training's write is waited for.
-            self._db = sqlite3.connect(path, timeout=TIMEOUT, isolation_level=None)
+            self._db = sqlite3.connect(written, timeout=TIMEOUT, isolation_level=None)
             self._write_ahead()
             self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB NOT NULL)"
-            )
+            for statement in _TABLES:
+                self._db.execute(statement)
+            others = [file for file in files if file != written]
+            self._all = [self._db, *(sqlite3.connect(file, timeout=TIMEOUT) for file in others)]
 
     def read(self, keys: Sequence[bytes]) -> List[Optional[Entry]]:
         """Look entries up.
@@ -52,24 +91,50 @@ class ScoreCache:
         keys (Sequence[bytes]): Their keys.
         RETURNS (List[Optional[Entry]]): None where there is none, or a damaged one.
         """
-        entries: List[Optional[Entry]] = []
         with self._explained():
-            for key in keys:
-                row = self._db.execute("SELECT value FROM scores WHERE key = ?", (key,)).fetchone()
-                entries.append(None if row is None else _decode(row[0]))
-        return entries
+            return [self._read(key) for key in keys]
 
-    def write(self, entries: Dict[bytes, Entry]) -> None:
+    def write(self, entries: Dict[bytes, Entry], about: str = "") -> None:
         """Add entries, or replace them, all or none.
 
         entries (Dict[bytes, Entry]): By key.
+        about (str): Which teacher's component they are of; for `holdings`.
         """
-        rows = [(key, _encode(entry)) for key, entry in entries.items()]
+        rows = [(key, _encode(entry), count_tokens(entry)) for key, entry in entries.items()]
         with self._explained():
             self._db.execute("BEGIN IMMEDIATE")
             # Commits, or rolls back where an exception was raised.
             with self._db:
-                self._db.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?)", rows)
+                self._db.execute("INSERT OR IGNORE INTO abouts (about) VALUES (?)", (about,))
+                query = "SELECT id FROM abouts WHERE about = ?"
+                (number,) = self._db.execute(query, (about,)).fetchone()
+                self._db.executemany(
+                    f"INSERT OR REPLACE INTO scores VALUES (?, ?, ?, {number})", rows
+                )
+
+    def holdings(self) -> List[Holding]:
+        """RETURNS (List[Holding]): What is in it, component by component."""
+        found: Dict[str, Holding] = {}
+        with self._explained():
+            for db in self._all:
+                for about, *counts in db.execute(_HOLDINGS):
+                    had = found.get(about, Holding(about, 0, 0, 0))
+                    sums = (had.n_docs, had.n_tokens, had.n_bytes)
+                    found[about] = Holding(about, *(a + b for a, b in zip(sums, counts)))
+        return [found[about] for about in sorted(found)]
+
+    def close(self) -> None:
+        """Leave the files as they can be moved: what SQLite keeps beside them is put into them."""
+        for db in self._all:
+            db.close()
+
+    def _read(self, key: bytes) -> Optional[Entry]:
+        for db in self._all:
+            row = db.execute("SELECT value FROM scores WHERE key = ?", (key,)).fetchone()
+            entry = None if row is None else _decode(row[0])
+            if entry is not None:
+                return entry
+        return None
 
     def _write_ahead(self) -> None:
         # SQLite's own waiting leaves this statement out: where two trainings make the file at the

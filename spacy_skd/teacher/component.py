@@ -158,8 +158,9 @@ _TAGS = {
     "spancat_singlelabel",
     "span_finder",
 }
-_ENTITIES = {"ner", "beam_ner", "crf_ner"}
-_SENTENCES = {"parser", "beam_parser", "biaffine_parser", "senter", "sentencizer"}
+ENTITIES = {"ner", "beam_ner", "crf_ner"}
+PARSES = {"parser", "beam_parser", "biaffine_parser"}
+_SENTENCES = PARSES | {"senter", "sentencizer"}
 
 
 def not_needed(config: Config, heads: Sequence[TeacherComponent]) -> List[str]:
@@ -176,11 +177,11 @@ def not_needed(config: Config, heads: Sequence[TeacherComponent]) -> List[str]:
     upstream = {name: config["components"][name] for name in pipeline[: last + 1]}
     factory = {name: settings.get("factory", "") for name, settings in upstream.items()}
     excluded = pipeline[last + 1 :]
-    trained = _ENTITIES | _SENTENCES
+    trained = ENTITIES | _SENTENCES
     reads_annotation = any(_reads_annotation(settings) for settings in upstream.values())
     if reads_annotation or not all(factory[name] in trained for name in names):
         return excluded
-    beside = _TAGS | _ENTITIES
+    beside = _TAGS | ENTITIES
     # spaCy's own `ner` lets no entity go across the end of a sentence.
     if not any(factory[name] in {"ner", "beam_ner"} for name in names):
         beside = beside | _SENTENCES

@@ -60,6 +60,14 @@ def in_common(readings: Readings) -> Entry:
     return {name: to_numpy(getattr(readings, name)) for name in ("transitions", "start", "end")}
 
 
+def count_tokens(entry: Entry) -> int:
+    """RETURNS (int): How many tokens an entry's doc has; 0 of what docs have in common."""
+    for name, axis in (("emissions", 0), ("starts_at", 0), ("tags", 1), ("heads", 1)):
+        if name in entry:
+            return int(entry[name].shape[axis])
+    return 0
+
+
 def join_docs(entries: Sequence[Entry], common: Entry) -> Readings:
     """Put the scores of a batch together.
 

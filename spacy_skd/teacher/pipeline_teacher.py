@@ -91,7 +91,13 @@ class PipelineTeacher:
         missing = [i for i, entry in enumerate(entries) if entry is None]
         if missing:
             self._add(reading, examples, contents, missing)
-        return len(missing)
+        return len({contents[i] for i in missing})
+
+    def close(self) -> None:
+        """Close the cache, until it is asked again."""
+        if self._cache is not None:
+            self._cache.close()
+            self._cache = None
 
     def _look_up(
         self, reading: Reading, examples: Sequence[Example], contents: List[Content]
@@ -137,8 +143,14 @@ class PipelineTeacher:
         common = in_common(new)
         keys = self._keys(reading, [b"", *(contents[i] for i in missing)])
         assert self._cache is not None
-        self._cache.write(dict(zip(keys, [common, *entries])))
+        self._cache.write(dict(zip(keys, [common, *entries])), self._about(reading))
         return dict(zip(missing, entries)), common
+
+    def _about(self, reading: Reading) -> str:
+        """RETURNS (str): A line for people to read."""
+        paths = " + ".join(str(pipeline.path) for pipeline in self.pipelines)
+        settings = " ".join(map(str, reading.key[1:]))
+        return f"{paths} {self._digest.hex()[:8]} {reading.component.name} {settings}"
 
     def _keys(self, reading: Reading, contents: List[Content]) -> List[bytes]:
         return [entry_key(self._digest, reading.key, content) for content in contents]
@@ -146,7 +158,7 @@ class PipelineTeacher:
     def _compute(
         self, reading: Reading, examples: Sequence[Example], contents: List[Content]
     ) -> Readings:
-        with _random_state_kept():
+        with random_state_kept():
             given: List[Any] = []
             for pipeline in self.pipelines:
                 docs = pipeline.read(examples, contents, self._batch.contents)
@@ -208,7 +220,7 @@ class _Batch:
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
+def random_state_kept() -> Iterator[None]:
     """Leave the random generators as they were: loading a transformer draws from torch's, each run
     of spacy-transformers from Python's, which shuffles the corpus, and a student must come out the
     same whether a teacher ran or not. (cupy's state can't be read; neither spaCy nor

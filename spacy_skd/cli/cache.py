@@ -1,0 +1,134 @@
+"""`spacy skd cache`: read corpora with a teacher ahead of training, and tell what a cache holds."""
+
+import re
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Iterator, List, Optional, Tuple
+
+from spacy import util
+from spacy.cli._util import Arg, Opt, setup_gpu, show_validation_error
+from spacy.language import Language
+from spacy.training import Example
+from spacy.util import registry
+from thinc.api import Config
+from wasabi import msg
+
+from ..corpora.mixed import cut
+from ..teacher.cache import ScoreCache
+from ..teacher.fill import fill_cache, readings_of
+from .app import skd
+from .student_config import make_config, reader, with_teacher
+
+
+@skd.command("cache")
+def cache_cli(
+    teacher: Annotated[Optional[str], Arg(help="Name or path of the teacher's pipeline")] = None,
+    corpora: Annotated[
+        Optional[List[Path]],
+        Arg(help="Texts to read: .spacy, .jsonl or .txt files, or folders of such"),
+    ] = None,
+    output: Annotated[
+        Optional[Path],
+        Opt("--output", "--output-path", "-o", help="The cache: a file, or a folder of such"),
+    ] = None,
+    config_path: Annotated[
+        Optional[Path],
+        Opt(
+            "--config",
+            "-c",
+            help="The student's config, whose objectives say what is needed; without one, it is "
+            "made as by `spacy skd init-config`",
+            exists=True,
+        ),
+    ] = None,
+    max_length: Annotated[
+        int,
+        Opt(help="Cut docs of more tokens, as a MixedCorpus with this max_length does", min=0),
+    ] = 0,
+    shard: Annotated[
+        str,
+        Opt(
+            help="I/N: read the I-th of N parts of the texts. Put the parts' files into one "
+            "folder to use them together"
+        ),
+    ] = "1/1",
+    resume: Annotated[bool, Opt("--resume", "-r", help="Go on with a cache that is there")] = False,
+    use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
+    info: Annotated[
+        Optional[Path], Opt(help="Tell what a cache holds, and nothing else", exists=True)
+    ] = None,
+) -> None:
+    """
+    Read texts with a teacher, and keep its scores for `spacy train` (`cache` in [initialize.
+    before_init]) and `spacy distill` (--cache). A run that was interrupted has lost nothing: go on
+    with --resume.
+    """
+    try:
+        if info is not None:
+            print_holdings(info)
+            return
+        if teacher is None or not corpora or output is None:
+            msg.fail("Give a teacher, texts and --output, or --info with a cache.", exits=1)
+        if output.exists() and not output.is_dir() and not resume:
+            msg.fail(f"{output} is there already: add --resume to go on with it.", exits=1)
+        part = parse_shard(shard)
+        setup_gpu(use_gpu)
+        if config_path is None:
+            config = make_config(teacher)
+        else:
+            with show_validation_error(config_path):
+                config = util.load_config(config_path, interpolate=False)
+        nlp = student(with_teacher(config, teacher, str(output)))
+        n_read = fill_cache(readings_of(nlp), read_corpora(corpora, nlp, max_length), part)
+    except ValueError as error:
+        msg.fail(str(error), exits=1)
+    msg.good(f"The teacher has read {n_read} texts")
+    print_holdings(output)
+
+
+def parse_shard(shard: str) -> Tuple[int, int]:
+    """RETURNS (Tuple[int, int]): (i, n), from "i/n".
+    RAISES (ValueError): If it is not that.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", shard)
+    i, n = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= i <= n:
+        raise ValueError(f'--shard is "{shard}", but has to be I/N, with I from 1 to N: e.g. 1/4.')
+    return i, n
+
+
+def student(config: Config) -> Language:
+    """A student that has its teacher, and is not initialized.
+
+    config (Config): Its config.
+    RETURNS (Language): The student.
+    """
+    nlp = util.load_model_from_config(config, auto_fill=True)
+    block = nlp.config.interpolate()["initialize"]["before_init"]
+    registry.resolve({"before_init": block})["before_init"](nlp)
+    return nlp
+
+
+def read_corpora(paths: List[Path], nlp: Language, max_length: int) -> Iterator[Example]:
+    """RETURNS (Iterator[Example]): The texts, as training reads them."""
+    readers: List[Any] = [registry.resolve({"corpus": reader(p)})["corpus"] for p in paths]
+    for eg in chain.from_iterable(corpus(nlp) for corpus in readers):
+        yield from cut(eg, nlp, max_length)
+
+
+def print_holdings(path: Path) -> None:
+    """Print what a cache holds: a line for each of a teacher's components.
+
+    path (Path): The cache.
+    """
+    rows = [
+        (h.about, h.n_docs, h.n_tokens, f"{h.n_bytes / max(1, h.n_tokens):.1f}")
+        for h in ScoreCache(path).holdings()
+    ]
+    msg.table(
+        rows,
+        header=("Teacher and component", "Docs", "Tokens", "Bytes per token"),
+        divider=True,
+        aligns=("l", "r", "r", "r"),
+        max_col=200,
+    )

@@ -1,0 +1,178 @@
+"""`spacy distill`: train a student with a teacher, from annotated or raw text."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Dict, List, Optional, Sequence
+
+import typer
+from spacy import util
+from spacy.cli._util import (
+    Arg,
+    Opt,
+    app,
+    import_code,
+    parse_config_overrides,
+    setup_gpu,
+    show_validation_error,
+)
+from spacy.language import Language
+from spacy.training.initialize import init_nlp
+from spacy.training.loop import train
+from thinc.api import Config
+from wasabi import msg
+
+from ..teacher.fill import fill_cache, readings_of, training_examples
+from .held_out import hold_out
+from .student_config import corpus_name, make_config, with_raw, with_teacher
+
+CACHE = "teacher-scores.sqlite"
+
+
+@app.command("distill", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def distill_cli(
+    ctx: typer.Context,  # This is only used to read additional arguments
+    teacher: Annotated[str, Arg(help="Name or path of the teacher's pipeline")],
+    student_config_path: Annotated[
+        Optional[str],
+        Arg(
+            help="Path to the student's config file; without one, it is made as by `spacy skd "
+            "init-config`",
+        ),
+    ] = None,
+    output_path: Annotated[
+        Optional[Path],
+        Opt("--output", "--output-path", "-o", help="Output directory to store the student in"),
+    ] = None,
+    raw: Annotated[
+        Optional[List[Path]],
+        Opt(
+            help="Raw text, which only the teacher annotates: a .jsonl, .txt or .spacy file, or a "
+            "folder of such. Can be given several times"
+        ),
+    ] = None,
+    cache: Annotated[
+        Optional[Path],
+        Opt(
+            help="File or folder that keeps the teacher's scores (default: "
+            f"{CACHE} in the output directory)"
+        ),
+    ] = None,
+    code_path: Annotated[
+        Optional[Path],
+        Opt(
+            "--code",
+            "-c",
+            help="Path to Python file with additional code (registered functions) to be imported",
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool,
+        Opt("--verbose", "-V", "-VV", help="Display more information for debugging purposes"),
+    ] = False,
+    use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
+) -> None:
+    """
+    Distil a pipeline from a teacher: train it to score as the teacher does. The student's config is
+    one for `spacy train`; settings in it can be overridden on the command line, e.g. --paths.train
+    train.spacy. Without annotated text --raw is all the student learns from; then some of it, as
+    the teacher annotates it, is held out for evaluation, unless --paths.dev is given.
+
+    The teacher's scores are kept: to go on with a command that was interrupted, give it again.
+    """
+    if verbose:
+        util.logger.setLevel(logging.DEBUG)
+    if student_config_path is not None and student_config_path.startswith("--"):
+        # There is none: this is the first of the settings.
+        ctx.args.insert(0, student_config_path)
+        student_config_path = None
+    overrides = parse_config_overrides(ctx.args)
+    import_code(code_path)
+    try:
+        path = Path(student_config_path) if student_config_path is not None else None
+        config = student_config(teacher, path, raw or [], cache, output_path, overrides)
+    except ValueError as error:
+        msg.fail(str(error), exits=1)
+    distill(config, output_path, use_gpu=use_gpu)
+
+
+def student_config(
+    teacher: str,
+    config_path: Optional[Path],
+    raw: Sequence[Path],
+    cache: Optional[Path],
+    output_path: Optional[Path],
+    overrides: Dict[str, Any],
+) -> Config:
+    """The config that a student is trained by.
+
+    teacher (str): The teacher: a folder or an installed package.
+    config_path (Optional[Path]): The student's own config; None: one is made for the teacher.
+    raw (Sequence[Path]): Raw text.
+    cache (Optional[Path]): Where the teacher's scores are kept.
+    output_path (Optional[Path]): Where what is held out goes, and the cache without a path.
+    overrides (Dict[str, Any]): Settings that replace those of the config.
+    RETURNS (Config): Not interpolated.
+    RAISES (ValueError): If there is no such config, or nothing to train or to evaluate on.
+    """
+    if config_path is not None and not config_path.exists():
+        raise ValueError(f'There is no config "{config_path}": check the path.')
+    if config_path is None:
+        made = make_config(teacher).to_str(interpolate=False)
+        config = Config().from_str(made, interpolate=False, overrides=overrides)
+    else:
+        with show_validation_error(config_path):
+            config = util.load_config(config_path, overrides=overrides, interpolate=False)
+    if cache is None and output_path is not None:
+        cache = output_path / CACHE
+    config = with_teacher(config, teacher, str(cache) if cache else None)
+    has_gold, has_dev = (_has_path(config, split) for split in ("train", "dev"))
+    if not has_gold and not raw:
+        raise ValueError(
+            "There is nothing to train on: give annotated text with --paths.train, raw text with "
+            "--raw, or both."
+        )
+    if not has_dev:
+        if not raw or output_path is None:
+            raise ValueError(
+                "There is nothing to evaluate on: give annotated text with --paths.dev, or raw "
+                "text with --raw and an --output directory, where some of it is held out."
+            )
+        maps = config["initialize"]["before_init"].get("label_maps") or {}
+        train_path, dev_path = hold_out(raw, teacher, config["nlp"]["lang"], output_path, maps)
+        raw = [train_path]
+        section, key = corpus_name(config, "dev").rsplit(".", 1)
+        config[section][key] = {"@readers": "spacy.Corpus.v1", "path": str(dev_path)}
+    return with_raw(config, raw, has_gold) if raw else config
+
+
+def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -> Language:
+    """Train a student: read the training corpus with the teacher, then train.
+
+    config (Config): From `student_config`.
+    output_path (Optional[Path]): Where the student goes.
+    use_gpu (int): The GPU, or -1 for the CPU.
+    RETURNS (Language): The student.
+    """
+    if output_path is not None:
+        output_path.mkdir(parents=True, exist_ok=True)
+    setup_gpu(use_gpu)
+    msg.divider("Initializing pipeline")
+    with show_validation_error(hint_fill=False):
+        nlp = init_nlp(config, use_gpu=use_gpu)
+    msg.good("Initialized pipeline")
+    if config["initialize"]["before_init"].get("cache"):
+        msg.divider("Reading with the teacher")
+        fill_cache(readings_of(nlp), training_examples(nlp))
+    msg.divider("Training pipeline")
+    nlp, _ = train(nlp, output_path, use_gpu=use_gpu, stdout=sys.stdout, stderr=sys.stderr)
+    return nlp
+
+
+def _has_path(config: Config, split: str) -> bool:
+    """Whether there is a path in the reader of "train" or "dev"."""
+    reader: Any = config.interpolate()
+    for part in corpus_name(config, split).split("."):
+        reader = reader[part]
+    readers = reader["corpora"].values() if "corpora" in reader else [reader]
+    return any(r.get("path", "") is not None for r in readers)

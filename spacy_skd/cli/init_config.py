@@ -1,0 +1,33 @@
+"""`spacy skd init-config`: the config of a student that learns all that it can from a teacher."""
+
+from pathlib import Path
+from typing import Annotated
+
+from spacy.cli._util import Arg
+from wasabi import msg
+
+from .app import skd
+from .student_config import make_config
+
+
+@skd.command("init-config")
+def init_config_cli(
+    teacher: Annotated[str, Arg(help="Name or path of the teacher's pipeline")],
+    output_file: Annotated[
+        Path, Arg(help="File to save the config to, or - for stdout", allow_dash=True)
+    ],
+) -> None:
+    """
+    Make a config for `spacy train` or `spacy distill`: a student whose components learn from those
+    of the teacher that set entities and parses, and are called the same.
+    """
+    try:
+        config = make_config(teacher)
+    except ValueError as error:
+        msg.fail(str(error), exits=1)
+    if str(output_file) == "-":
+        print(config.to_str(interpolate=False))
+    else:
+        output_file.write_text(config.to_str(interpolate=False), encoding="utf8")
+        msg.good(f"Saved the config to {output_file}")
+        print(f"spacy distill {teacher} {output_file} --output student --paths.train train.spacy")

@@ -1,0 +1,189 @@
+"""Training configs of students: made for a teacher, or completed with one."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from spacy.util import load_config
+from thinc.api import Config
+
+from ..teacher.attach import find
+from ..teacher.component import ENTITIES, PARSES
+
+TEMPLATE = Path(__file__).parents[1] / "configs" / "distill.cfg"
+ATTACH = "spacy-skd.attach_teacher.v1"
+
+# Which of a teacher's components a student's may learn from without being told.
+_KIN = {"crf_ner": ENTITIES, "biaffine_parser": PARSES}
+
+
+def make_config(teacher: str) -> Config:
+    """The config of a student that learns all that it can from a teacher.
+
+    teacher (str): The teacher: a folder or an installed package.
+    RETURNS (Config): Not interpolated. Its components are called what the teacher's are.
+    RAISES (ValueError): If nothing of the teacher can be learned.
+    """
+    its = load_config(find(teacher) / "config.cfg", interpolate=True)
+    template = load_config(TEMPLATE, interpolate=False)
+    names: Dict[str, str] = {}
+    for ours in template["nlp"]["pipeline"]:
+        for name in its["nlp"]["pipeline"]:
+            if _factory(its, name) in _KIN[template["components"][ours]["factory"]]:
+                names[ours] = name
+    order = its["nlp"]["pipeline"].index
+    names = dict(sorted(names.items(), key=lambda pair: order(pair[1])))
+    if not names:
+        raise ValueError(
+            f'The teacher "{teacher}" has no component that sets entities or a parse, as far as '
+            f"their factories tell (its pipeline: {its['nlp']['pipeline']}): write a config that "
+            "names the component in [initialize.before_init.student_to_teacher]."
+        )
+    config = template.copy()
+    config["nlp"]["lang"] = its["nlp"]["lang"]
+    config["nlp"]["pipeline"] = list(names.values())
+    # References between settings of a component carry its name.
+    text = {ours: Config({"component": template["components"][ours]}).to_str() for ours in names}
+    config["components"] = {}
+    for ours, name in names.items():
+        renamed = text[ours].replace("${components." + ours + ".", "${components." + name + ".")
+        config["components"][name] = Config().from_str(renamed, interpolate=False)["component"]
+    weights = config["training"]["score_weights"]
+    kept = {ours: _SCORES[ours] for ours in names}
+    total = sum(weights[key] or 0.0 for keys in kept.values() for key in keys)
+    for key, weight in weights.items():
+        of_kept = any(key in keys for keys in kept.values())
+        weights[key] = weight / total if of_kept and weight else (0.0 if weight else weight)
+    return with_teacher(config, teacher)
+
+
+_SCORES = {"ner": ("ents_f", "ents_p", "ents_r"), "parser": ("dep_uas", "dep_las", "sents_f")}
+
+
+def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> Config:
+    """A config whose students learn from a teacher. What it says already of how they do is kept;
+    components of ours that learn from gold alone learn from the teacher too.
+
+    config (Config): The config, not interpolated.
+    teacher (str): The teacher: a folder or an installed package.
+    cache (Optional[str]): The file or folder that keeps its scores.
+    RETURNS (Config): Another config.
+    RAISES (ValueError): If there is no student, or it is not clear what one should learn from.
+    """
+    its = load_config(find(teacher) / "config.cfg", interpolate=True)
+    template = load_config(TEMPLATE, interpolate=False)["components"]
+    config = config.copy()
+    block = dict(config.setdefault("initialize", {}).get("before_init") or {})
+    if block.get("@callbacks") != ATTACH:
+        block = {"@callbacks": ATTACH, **({"then": block} if block else {})}
+    names = dict(block.get("student_to_teacher") or {})
+    students: List[str] = []
+    for name in config["nlp"]["pipeline"]:
+        settings = config["components"][name]
+        if settings.get("factory") not in _KIN:
+            continue
+        students.append(name)
+        its_name = names.get(name, name)
+        if its_name not in its["nlp"]["pipeline"]:
+            kin = [
+                n for n in its["nlp"]["pipeline"] if _factory(its, n) in _KIN[settings["factory"]]
+            ]
+            if len(kin) != 1:
+                raise ValueError(
+                    f'The teacher "{teacher}" has no component "{its_name}" and '
+                    f"{'none' if not kin else 'several'} that are like it "
+                    f"(its pipeline: {its['nlp']['pipeline']}): name one in [initialize."
+                    f'before_init.student_to_teacher], e.g. {{"{name}": "..."}}.'
+                )
+            names[name] = its_name = kin[0]
+        if not settings.get("distillation"):
+            model = template["ner" if settings["factory"] == "crf_ner" else "parser"]
+            known = _factory(its, its_name) in _KIN[settings["factory"]]
+            hard = {"@losses": "spacy-skd.HardLabels.v1"}
+            settings["distillation"] = model["distillation"] if known else hard
+            settings["distillation_weight"] = model["distillation_weight"]
+    if not students:
+        raise ValueError(
+            f"The config's pipeline {config['nlp']['pipeline']} has no component that can learn "
+            'from a teacher: put "crf_ner" or "biaffine_parser" in the place of "ner" or "parser".'
+        )
+    block.update(path=teacher, student_to_teacher=names or None)
+    if cache is not None:
+        block["cache"] = cache
+    config["initialize"]["before_init"] = block
+    return config
+
+
+def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
+    """A config that trains on raw text as well.
+
+    config (Config): The config, not interpolated.
+    paths (Sequence[Path]): .jsonl, .txt or .spacy files, or folders of text or .spacy files.
+    has_gold (bool): Whether there is an annotated training corpus; else raw text is all.
+    RETURNS (Config): Another config, in which the training corpus is a mixture: of gold and raw
+        text as many words each.
+    """
+    config = config.copy()
+    section, key = corpus_name(config, "train").rsplit(".", 1)
+    corpora = config
+    for part in section.split("."):
+        corpora = corpora[part]
+    gold: Any = corpora[key]
+    if gold.get("@readers") == "spacy-skd.MixedCorpus.v1":
+        # Which of its corpora are raw text is told by what reads them.
+        gold = {n: c for n, c in gold["corpora"].items() if c["@readers"] not in _RAW_READERS}
+    else:
+        # spaCy fills in what a block leaves out where it expects it, and not in a mixture.
+        defaults = _SPACY_CORPUS if gold.get("@readers") == _SPACY_CORPUS["@readers"] else {}
+        gold = {"gold": {**defaults, **gold}}
+    mixed = dict(gold) if has_gold else {}
+    raw = {f"raw_{i}" if paths[1:] else "raw": reader(path) for i, path in enumerate(paths)}
+    share = {**dict.fromkeys(mixed, 1.0 / max(1, len(mixed))), **dict.fromkeys(raw, 1.0 / len(raw))}
+    corpora[key] = {
+        "@readers": "spacy-skd.MixedCorpus.v1",
+        "proportions": share if mixed else None,
+        "max_length": 0,
+        "corpora": {**mixed, **raw},
+    }
+    return config
+
+
+def corpus_name(config: Config, split: str) -> str:
+    """RETURNS (str): Where in a config, with dots, the reader of "train" or "dev" is."""
+    return config.get("training", {}).get(f"{split}_corpus") or f"corpora.{split}"
+
+
+_SPACY_CORPUS = {
+    "@readers": "spacy.Corpus.v1",
+    "gold_preproc": False,
+    "max_length": 0,
+    "limit": 0,
+    "augmenter": None,
+}
+_RAW_READERS = ("spacy.JsonlCorpus.v1", "spacy.PlainTextCorpus.v1")
+
+
+def reader(path: Path) -> Dict[str, Any]:
+    """The reader of a corpus, by what it is.
+
+    path (Path): A file or a folder.
+    RETURNS (Dict[str, Any]): A block of a config.
+    RAISES (ValueError): If it is not there, or nothing that can be read.
+    """
+    if not path.exists():
+        raise ValueError(f'There is no corpus "{path}": check the path.')
+    limits = {"min_length": 0, "max_length": 0}
+    kinds = {
+        ".spacy": _SPACY_CORPUS,
+        ".jsonl": {"@readers": "spacy.JsonlCorpus.v1", "limit": 0, **limits},
+        ".txt": {"@readers": "spacy.PlainTextCorpus.v1", **limits},
+    }
+    for suffix, settings in kinds.items():
+        if path.suffix == suffix or (path.is_dir() and any(path.rglob(f"*{suffix}"))):
+            return {**settings, "path": str(path)}
+    raise ValueError(
+        f'The corpus "{path}" is neither a .spacy, .jsonl or .txt file nor a folder of such.'
+    )
+
+
+def _factory(config: Config, name: str) -> str:
+    return config["components"].get(name, {}).get("factory", "")

@@ -1,0 +1,91 @@
+"""Reading a corpus with a teacher ahead of training, so that its cache holds all that is asked."""
+
+from itertools import islice
+from typing import Iterable, Iterator, List, Tuple
+
+from spacy.language import Language
+from spacy.training import Example
+from spacy.util import resolve_dot_names
+from tqdm import tqdm
+
+from ..pipeline.structured_pipe import StructuredPipe
+from .loaded_pipeline import content_of
+from .pipeline_teacher import (
+    PipelineTeacher,
+    PipelineTeacherHead,
+    Reading,
+    random_state_kept,
+)
+
+# A batch's tokens, padding not counted, and how many texts are sorted by length at a time.
+_TOKENS, _WINDOW = 2000, 1000
+
+
+def readings_of(nlp: Language) -> List[Tuple[PipelineTeacher, Reading]]:
+    """What the students of a pipeline ask of their teachers.
+
+    nlp (Language): The pipeline, its teacher attached.
+    RETURNS (List[Tuple[PipelineTeacher, Reading]]): For each student.
+    """
+    readings: List[Tuple[PipelineTeacher, Reading]] = []
+    for _, pipe in nlp.components:
+        if isinstance(pipe, StructuredPipe) and isinstance(pipe.teacher, PipelineTeacherHead):
+            head = pipe.teacher
+            n_heads = pipe.distillation.label_heads if pipe.distillation is not None else None
+            readings.append((head.teacher, Reading(head.component, n_heads, head.prune)))
+    return readings
+
+
+def training_examples(nlp: Language) -> Iterator[Example]:
+    """What a pipeline is trained on.
+
+    nlp (Language): The pipeline, initialized.
+    YIELDS (Example): The examples of its training corpus.
+    """
+    config = nlp.config.interpolate()
+    (corpus,) = resolve_dot_names(config, [config["training"]["train_corpus"]])
+    yield from corpus(nlp)
+
+
+def fill_cache(
+    readings: List[Tuple[PipelineTeacher, Reading]],
+    examples: Iterable[Example],
+    shard: Tuple[int, int] = (1, 1),
+) -> int:
+    """Add to the cache what it lacks, with a progress bar.
+
+    readings (List[Tuple[PipelineTeacher, Reading]]): What is asked for.
+    examples (Iterable[Example]): The texts.
+    shard (Tuple[int, int]): (i, n): only every n-th text, by a hash of what it is, from the i-th.
+    RETURNS (int): How many texts the teacher had to read.
+    """
+    i, n = shard
+    n_read = 0
+    with random_state_kept(), tqdm(unit=" words", unit_scale=True, disable=None) as progress:
+        for batch in batches(examples):
+            mine = [eg for eg in batch if int.from_bytes(content_of(eg)[:8], "big") % n == i - 1]
+            if mine:
+                n_read += max(teacher.fill(reading, mine) for teacher, reading in readings)
+            progress.update(sum(len(eg.predicted) for eg in batch))
+    for teacher, _ in readings:
+        teacher.close()
+    return n_read
+
+
+def batches(examples: Iterable[Example]) -> Iterator[List[Example]]:
+    """Texts of like length together.
+
+    examples (Iterable[Example]): The texts.
+    YIELDS (List[Example]): Some thousand tokens at a time, or one text.
+    """
+    stream = iter(examples)
+    while window := list(islice(stream, _WINDOW)):
+        batch: List[Example] = []
+        longest = 0
+        for eg in sorted(window, key=lambda eg: len(eg.predicted)):
+            longest = max(longest, len(eg.predicted))
+            if batch and longest * (len(batch) + 1) > _TOKENS:
+                yield batch
+                batch = []
+            batch.append(eg)
+        yield batch

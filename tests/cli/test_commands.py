@@ -1,0 +1,323 @@
+"""`spacy distill` and `spacy skd`, as a user calls them."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, List
+
+import pytest
+import spacy
+import srsly
+from spacy.tokens import DocBin
+from thinc.api import Config
+from typer.testing import CliRunner
+
+from spacy_skd.cli import cache as cache_module
+from spacy_skd.cli.distill import app, student_config
+from spacy_skd.cli.student_config import make_config, reader, with_raw, with_teacher
+from spacy_skd.teacher.cache import ScoreCache
+
+# By entry point, the commands add themselves.
+spacy.registry.cli.get_all()
+
+SHORT = ["--training.max_steps", "2", "--training.eval_frequency", "1"]
+
+
+def run(*args: Any) -> str:
+    """The output of a command that succeeds."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fail(*args: Any) -> str:
+    result = CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 1, result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def texts(tmp_path: Path, gold: SimpleNamespace) -> Path:
+    """A folder of text files."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    docs = gold.docs(spacy.blank("en").vocab)
+    for i in (0, 1):
+        lines = [doc.text for doc in docs[i::2]]
+        (folder / f"{i}.txt").write_text("\n".join(lines) + "\n\n", encoding="utf8")
+    return folder
+
+
+# One command
+
+
+def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
+    stock_teacher: Path, texts: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "student"
+    said = run("distill", stock_teacher, "--raw", texts, "--output", output, *SHORT)
+    assert "2 texts are held out" in said and "Reading with the teacher" in said
+    student = spacy.load(output / "model-best")
+    assert student.pipe_names == ["parser", "ner"]
+    assert set(student.get_pipe("ner").labels) == {"LOC", "PER"}
+    assert "nsubj" in student.get_pipe("parser").labels
+    assert student("Ada does n't like Paris.").has_annotation("DEP")
+    # No trace of the teacher, and none of its cache.
+    config = (output / "model-best" / "config.cfg").read_text(encoding="utf8")
+    assert "attach_teacher" not in config and str(stock_teacher) not in config
+    # What is held out is as the teacher annotates it, and is not trained on.
+    held_out = list(DocBin().from_disk(output / "dev.spacy").get_docs(student.vocab))
+    teacher = spacy.load(stock_teacher)
+    train = [line["text"] for line in srsly.read_jsonl(output / "train.jsonl")]
+    assert len(held_out) == 2 and len(train) == 13
+    for doc in held_out:
+        assert doc.text not in train
+        its = teacher(doc.text)
+        assert [(e.text, e.label_) for e in doc.ents] == [(e.text, e.label_) for e in its.ents]
+        assert [t.head.i for t in doc] == [t.head.i for t in its]
+        assert [t.dep_ for t in doc] == [t.dep_ for t in its]
+    # To go on, the same command: the teacher reads nothing a second time.
+    before = ScoreCache(output / "teacher-scores.sqlite").holdings()
+    stamp = (output / "dev.spacy").stat().st_mtime_ns
+    run("distill", stock_teacher, "--raw", texts, "--output", output, *SHORT)
+    assert ScoreCache(output / "teacher-scores.sqlite").holdings() == before
+    assert (output / "dev.spacy").stat().st_mtime_ns == stamp
+
+
+def test_a_config_and_annotated_text(
+    cnn_teacher: Path, corpus: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    config = tmp_path / "student.cfg"
+    text = gold.distillation[: gold.distillation.index("[components.ner.distillation]")]
+    config.write_text(text, encoding="utf8")
+    paths = ["--paths.train", corpus / "train.spacy", "--paths.dev", corpus / "dev.spacy"]
+    output, cache = tmp_path / "student", tmp_path / "scores.sqlite"
+    args = [cnn_teacher, config, *paths, *SHORT, "--output", output, "--cache", cache]
+    run("distill", *args, "--raw", texts)
+    assert not (output / "dev.spacy").exists()
+    held = {h.about.split()[2]: h for h in ScoreCache(cache).holdings()}
+    assert held["ner"].n_docs == held["parser"].n_docs == 30  # annotated, and raw
+    assert (output / "model-best" / "ner").is_dir()
+    # Without an output nothing is written.
+    run("distill", cnn_teacher, config, *paths, *SHORT)
+    assert {path.name for path in tmp_path.iterdir() if "-" not in path.name} == {
+        "scores.sqlite",
+        "student",
+        "student.cfg",
+        "texts",
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["TEACHER", "nowhere.cfg"], 'There is no config "nowhere.cfg"'),
+        (["nowhere"], 'The teacher "nowhere" is neither a folder'),
+        (["TEACHER"], "There is nothing to train on: give annotated text with --paths.train"),
+        (["TEACHER", "--paths.train", "x.spacy"], "There is nothing to evaluate on"),
+        (["TEACHER", "--raw", "nothing.jsonl", "--output", "OUT"], 'no corpus "nothing.jsonl"'),
+        (["TEACHER", "--raw", "TEACHER", "--output", "OUT"], "neither a .spacy, .jsonl or .txt"),
+    ],
+)
+def test_what_distill_refuses(
+    args: List[str], message: str, cnn_teacher: Path, tmp_path: Path
+) -> None:
+    places = {"TEACHER": str(cnn_teacher), "OUT": str(tmp_path / "out")}
+    assert message in fail("distill", *(places.get(arg, arg) for arg in args))
+
+
+# Configs
+
+
+def test_init_config(stock_teacher: Path, cnn_teacher: Path, tmp_path: Path) -> None:
+    for teacher, names in ((stock_teacher, ["parser", "ner"]), (cnn_teacher, ["ner", "parser"])):
+        path = tmp_path / "student.cfg"
+        run("skd", "init-config", teacher, path)
+        config = spacy.util.load_config(path)
+        assert sorted(config["nlp"]["pipeline"]) == sorted(names)
+        assert config["initialize"]["before_init"]["path"] == str(teacher)
+        assert sum(v or 0 for v in config["training"]["score_weights"].values()) == 1
+        nlp = spacy.util.load_model_from_config(config, auto_fill=True)
+        assert sorted(nlp.pipe_names) == sorted(names)
+        assert run("skd", "init-config", teacher, "-").strip().startswith("[paths]")
+
+
+def test_a_config_for_what_the_teacher_has(cnn_teacher: Path, tmp_path: Path) -> None:
+    nlp = spacy.load(cnn_teacher)
+    nlp.rename_pipe("ner", "people")
+    nlp.remove_pipe("parser")
+    nlp.to_disk(tmp_path / "teacher")
+    config = make_config(str(tmp_path / "teacher"))
+    assert config["nlp"]["pipeline"] == list(config["components"]) == ["people"]
+    weights = config["training"]["score_weights"]
+    assert weights["ents_f"] == 1 and weights["dep_las"] == 0
+    interpolated = config.interpolate()
+    assert interpolated["components"]["people"]["model"]["tok2vec"]["tok2vec"]["embed"]["width"]
+    nlp.remove_pipe("people")
+    nlp.to_disk(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="no component that sets entities or a parse"):
+        make_config(str(tmp_path / "nothing"))
+
+
+def test_components_without_an_objective_learn_by_the_default(
+    cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    nlp = spacy.load(cnn_teacher)
+    nlp.rename_pipe("ner", "people")
+    nlp.to_disk(tmp_path / "teacher")
+    text = gold.distillation.replace('"spacy-skd.SubstructureKL.v1"', '"spacy-skd.TopK.v1"', 1)
+    student = Config().from_str(text, interpolate=False)
+    del student["components"]["parser"]["distillation"]
+    student["initialize"]["before_init"]["label_maps"] = {"ner": {"PER": "PERSON"}}
+    config = with_teacher(student, str(tmp_path / "teacher"), "c.sqlite")
+    assert config["components"]["ner"]["distillation"]["@losses"] == "spacy-skd.TopK.v1"
+    assert config["components"]["parser"]["distillation"]["@losses"].startswith("spacy-skd.Sub")
+    block = config["initialize"]["before_init"]
+    assert block["student_to_teacher"] == {"ner": "people"}
+    assert block["label_maps"] == {"ner": {"PER": "PERSON"}} and block["cache"] == "c.sqlite"
+    assert "distillation" not in student["components"]["parser"]  # another config
+    # Another callback is called after it.
+    student["initialize"]["before_init"] = {"@callbacks": "other"}
+    block = with_teacher(student, str(tmp_path / "teacher"))["initialize"]["before_init"]
+    assert block["then"] == {"@callbacks": "other"}
+
+
+def test_it_is_not_clear_what_to_learn_from(
+    cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    student = Config().from_str(gold.distillation, interpolate=False)
+    nlp = spacy.load(cnn_teacher)
+    nlp.rename_pipe("ner", "people")
+    nlp.add_pipe("ner", name="places", source=spacy.load(cnn_teacher))
+    nlp.to_disk(tmp_path / "two")
+    with pytest.raises(ValueError, match='no component "ner" and several that are like it'):
+        with_teacher(student, str(tmp_path / "two"))
+    nlp.remove_pipe("people")
+    nlp.remove_pipe("places")
+    nlp.to_disk(tmp_path / "none")
+    with pytest.raises(ValueError, match='no component "ner" and none that are like it'):
+        with_teacher(student, str(tmp_path / "none"))
+    student["nlp"]["pipeline"] = ["tok2vec"]
+    with pytest.raises(ValueError, match='put "crf_ner" or "biaffine_parser" in the place'):
+        with_teacher(student, str(cnn_teacher))
+
+
+def test_raw_text_beside_gold(texts: Path, corpus: Path, gold: SimpleNamespace) -> None:
+    student = Config().from_str(gold.distillation, interpolate=False)
+    mixed = with_raw(student, [texts], has_gold=True)["corpora"]["train"]
+    assert mixed["corpora"]["gold"].items() >= student["corpora"]["train"].items()
+    assert mixed["corpora"]["raw"]["@readers"] == "spacy.PlainTextCorpus.v1"
+    assert mixed["proportions"] == {"gold": 1, "raw": 1}
+    again = with_raw(
+        {**student, "corpora": {"train": mixed}},  # type: ignore[arg-type]
+        [corpus / "raw.spacy", texts],
+        has_gold=True,
+    )["corpora"]["train"]
+    assert list(again["corpora"]) == ["gold", "raw_0", "raw_1"]
+    assert again["proportions"] == {"gold": 1, "raw_0": 0.5, "raw_1": 0.5}
+    alone = with_raw(student, [texts], has_gold=False)["corpora"]["train"]
+    assert list(alone["corpora"]) == ["raw"] and alone["proportions"] is None
+
+
+def test_what_a_corpus_is_read_by(texts: Path, corpus: Path, tmp_path: Path) -> None:
+    assert reader(corpus)["@readers"] == "spacy.Corpus.v1"
+    srsly.write_jsonl(tmp_path / "a.jsonl", [{"text": "A."}])
+    assert reader(tmp_path / "a.jsonl")["@readers"] == "spacy.JsonlCorpus.v1"
+    assert reader(texts / "0.txt")["@readers"] == "spacy.PlainTextCorpus.v1"
+
+
+# The cache ahead of training
+
+
+def test_shards_are_merged_by_being_put_together(
+    stock_teacher: Path, corpus: Path, texts: Path, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole.sqlite", tmp_path / "parts"
+    said = run("skd", "cache", stock_teacher, corpus / "raw.spacy", texts, "--output", whole)
+    assert "The teacher has read 15 texts" in said  # twice the same
+    parts.mkdir()
+    for i in (1, 2, 3):
+        shard = ["--shard", f"{i}/3", "--output", tmp_path / f"{i}.sqlite"]
+        run("skd", "cache", stock_teacher, corpus / "raw.spacy", texts, *shard)
+        shutil.move(tmp_path / f"{i}.sqlite", parts)
+    expected = ScoreCache(whole).holdings()
+    found = ScoreCache(parts).holdings()
+    assert [h.n_docs for h in found] == [h.n_docs for h in expected] == [15, 15]
+    assert [h.n_tokens for h in found] == [h.n_tokens for h in expected]
+    info = run("skd", "cache", "--info", parts)
+    assert str(stock_teacher) in info and "Bytes per token" in info
+    # All of it is there: nothing is read when they are used together.
+    said = run("skd", "cache", stock_teacher, texts, "--output", parts)
+    assert "The teacher has read 0 texts" in said
+    said = run("skd", "cache", stock_teacher, texts, "--output", whole, "--resume")
+    assert "The teacher has read 0 texts" in said
+
+
+def test_training_finds_what_the_command_has_read(
+    cnn_teacher: Path, corpus: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    config, cache = tmp_path / "student.cfg", tmp_path / "c.sqlite"
+    config.write_text(gold.distillation, encoding="utf8")
+    args = [cnn_teacher, corpus / "train.spacy", "--output", cache, "--config", config]
+    run("skd", "cache", *args)
+    before = ScoreCache(cache).holdings()
+    assert [h.n_docs for h in before] == [15, 15]
+    paths = ["--paths.train", corpus / "train.spacy", "--paths.dev", corpus / "dev.spacy"]
+    trained = [*paths, "--paths.teacher", cnn_teacher, "--paths.teacher_cache", cache, *SHORT]
+    run("train", config, *trained)
+    assert ScoreCache(cache).holdings() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--info", "nothing"], "nothing"),
+        ([], "Give a teacher, texts and --output"),
+        (["TEACHER", "CORPUS", "--output", "OUT", "--shard", "3/2"], '--shard is "3/2"'),
+        (["TEACHER", "CORPUS", "--output", "OUT", "--shard", "x"], '--shard is "x"'),
+        (["TEACHER", "CORPUS", "--output", "CORPUS"], "is there already: add --resume"),
+    ],
+)
+def test_what_cache_refuses(
+    args: List[str], message: str, cnn_teacher: Path, corpus: Path, tmp_path: Path
+) -> None:
+    places = {
+        "TEACHER": str(cnn_teacher),
+        "OUT": str(tmp_path / "out.sqlite"),
+        "CORPUS": str(corpus / "train.spacy"),
+    }
+    command = ["skd", "cache", *(places.get(arg, arg) for arg in args)]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code in (1, 2)
+    assert message in " ".join((result.output + (result.stderr or "")).split())
+
+
+@pytest.mark.parametrize("value", ["0/1", "1/0", "-1/2", "1/2/3", "", "a/b"])
+def test_shards_that_make_no_sense(value: str) -> None:
+    with pytest.raises(ValueError, match="has to be I/N"):
+        cache_module.parse_shard(value)
+
+
+def test_the_commands_come_with_spacy(tmp_path: Path) -> None:
+    """By entry point, and without PyTorch or a teacher being touched."""
+    code = "import sys, spacy.cli; spacy.registry.cli.get_all(); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", f"import sys; sys.modules['torch'] = None; {code}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"  # that it is there as None
+    for args in (["distill", "--help"], ["skd", "--help"]):
+        command = [sys.executable, "-m", "spacy", *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "teacher" in done.stdout or "init-config" in done.stdout
+
+
+def test_the_config_of_a_run_is_for_spacy_train(
+    cnn_teacher: Path, texts: Path, tmp_path: Path
+) -> None:
+    config = student_config(
+        str(cnn_teacher), None, [texts], None, tmp_path / "out", {"training.max_steps": 3}
+    )
+    assert config["training"]["max_steps"] == 3
+    assert config["corpora"]["train"]["corpora"]["raw"]["path"].endswith("train.jsonl")
+    assert config["initialize"]["before_init"]["cache"].endswith("teacher-scores.sqlite")
