@@ -28,6 +28,8 @@ class ChainScores:
     start (Floats1d): (n_tags,).
     end (Floats1d): (n_tags,).
     lengths (List[int]): Tokens in each doc; they sum to n_tokens and may be 0.
+    known (Optional[ndarray]): bool, (n_tokens,); of a teacher's, the tokens with what precedes them
+        that it says something about. None: all.
     """
 
     emissions: Floats2d
@@ -35,6 +37,7 @@ class ChainScores:
     start: Floats1d
     end: Floats1d
     lengths: List[int]
+    known: Optional[numpy.ndarray] = None
 
     def __add__(self, other: "ChainScores") -> "ChainScores":
         return ChainScores(
@@ -76,11 +79,14 @@ class ChainSequences:
     log_probs (ndarray): float, (k, n_docs), log-space; they need not sum to 1. -inf where a doc has
         fewer than k, whose tags have no meaning there.
     lengths (List[int]): Tokens in each doc.
+    known (Optional[ndarray]): bool, (n_tokens,); the tokens that they say something about. None:
+        all.
     """
 
     tags: numpy.ndarray
     log_probs: numpy.ndarray
     lengths: List[int]
+    known: Optional[numpy.ndarray] = None
 
     def distinct(self) -> "ChainSequences":
         """RETURNS (ChainSequences): The same distributions, with no sequence of a doc twice."""
@@ -94,7 +100,7 @@ class ChainSequences:
             unique, index = numpy.unique(self.tags[there, start:end], axis=0, return_inverse=True)
             tags[: len(unique), start:end] = unique
             numpy.logaddexp.at(log_probs[:, d], index.ravel(), self.log_probs[there, d])
-        return ChainSequences(tags, log_probs, self.lengths)
+        return ChainSequences(tags, log_probs, self.lengths, self.known)
 
 
 # What a chain can be compared with.
@@ -196,6 +202,8 @@ class ArcScores:
         than k, or the gold head is missing.
     labels (Floats3d): (n_tokens, k, n_labels); label scores of the arc from each of these heads.
         What stands where the head is -1 has no meaning, and its gradient is zero.
+    known (Optional[ndarray]): bool, (n_tokens,); of a teacher's, the tokens that it says something
+        about. None: all.
     """
 
     starts: Floats2d
@@ -203,6 +211,7 @@ class ArcScores:
     arcs: List[Floats3d]
     heads: Ints2d
     labels: Floats3d
+    known: Optional[numpy.ndarray] = None
 
     def __add__(self, other: "ArcScores") -> "ArcScores":
         return ArcScores(

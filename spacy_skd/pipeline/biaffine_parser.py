@@ -262,6 +262,8 @@ class BiaffineParser(StructuredPipe):
             start_weight = numpy.where(has_start, self._weight.value, 1.0)
             if weight.any() or start_weight.any():
                 given = teacher.scores(examples, self._loss_function.label_heads)
+                if given.known is not None:
+                    weight[~given.known] = start_weight[~given.known] = 0
                 teacher_scores = self.in_student_labels(given, teacher)
         if teacher_scores is not None:
             # The teacher kept to the same gold sentences, and where there are none, settled them.

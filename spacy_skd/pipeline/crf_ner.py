@@ -236,7 +236,10 @@ class CRFEntityRecognizer(StructuredPipe):
         weights[(tags >= 0) & ~known[tags]] = 0
         if not weights.any():
             return Loss(gold, 0.0, gradient)
-        teacher_scores = self.in_student_labels(teacher.scores(examples), teacher)
+        given = teacher.scores(examples)
+        if given.known is not None:
+            weights[~given.known] = 0
+        teacher_scores = self.in_student_labels(given, teacher)
         distill, d_distill = self._loss_function.chain(
             scores, teacher_scores, scheme.valid.restrict(known), xp.asarray(weights, dtype="f")
         )

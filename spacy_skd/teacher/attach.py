@@ -1,7 +1,6 @@
 """spacy-skd.attach_teacher.v1: gives the students of a pipeline their teacher."""
 
 import re
-import warnings
 from collections import defaultdict
 from copy import copy
 from itertools import tee
@@ -16,7 +15,7 @@ from ..losses import DistillationLoss
 from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import POTENTIALS
 from .component import BeamSettings, TeacherComponent, describe
-from .loaded_pipeline import LoadedPipeline
+from .loaded_pipeline import CHECKED, ITS_OWN, STUDENTS, LoadedPipeline
 from .pipeline_teacher import PipelineTeacher, PipelineTeacherHead
 
 Callback = Callable[[Language], Any]
@@ -36,6 +35,7 @@ def attach_teacher(
     distillation: Optional[object] = None,
     distillation_weight: Optional[object] = None,
     label_maps: Optional[Dict[str, Dict[str, Optional[str]]]] = None,
+    align: bool = False,
     beam_width: int = 16,
     beam_density: float = 0.0001,
     beam_temperature: float = 1.0,
@@ -61,6 +61,9 @@ def attach_teacher(
     distillation_weight (Optional[Union[float, Iterator[float]]]): The same.
     label_maps (Optional[Dict[str, Dict[str, Optional[str]]]]): By the name of the student's
         component, what labels of the teacher's are called in the student; null: not learned.
+    align (bool): Where the teacher has another tokenizer: let it read its own tokens, and learn
+        from it where one of them is one of the student's. Else a text that both read as different
+        tokens is refused.
     beam_width (int): How many analyses the beam of a transition-based teacher holds.
     beam_density (float): Of these, those of less than this times the probability of the best are
         dropped on the way.
@@ -85,7 +88,7 @@ def attach_teacher(
             found = [
                 describe(
                     folder,
-                    _config(folder, nlp.lang),
+                    load_config(folder / "config.cfg", interpolate=True),
                     names.get(student, student),
                     pipe,
                     maps.get(student, {}),
@@ -108,8 +111,17 @@ def attach_teacher(
             shared[folders].append(student)
         for folders, learners in shared.items():
             needed = list({components[s].name: components[s] for s in learners}.values())
+            unlike = any(_other_tokenizer(folder, nlp) for folder in folders)
+            if unlike and align and folders[1:]:
+                raise ValueError(
+                    f"The average of {[str(f) for f in folders]} can't be aligned with the "
+                    "student's tokens: use teachers of the student's tokenizer, or one of them."
+                )
+            tokens = (ITS_OWN if align else CHECKED) if unlike else STUDENTS
             pipelines = [
-                LoadedPipeline(f, needed, gpu_id=gpu_id, half_precision=half_precision)
+                LoadedPipeline(
+                    f, needed, tokens=tokens, gpu_id=gpu_id, half_precision=half_precision
+                )
                 for f in folders
             ]
             teacher = PipelineTeacher(pipelines, Path(cache) if cache else None)
@@ -141,16 +153,17 @@ def _folders(path: Any, student: str) -> Tuple[Path, ...]:
     return tuple(find(p) for p in (path if isinstance(path, (list, tuple)) else [path]))
 
 
-def _config(folder: Path, lang: Optional[str]) -> Config:
-    # As spaCy reads it when it loads the pipeline: settings may be variables.
-    config = load_config(folder / "config.cfg", interpolate=True)
-    if config["nlp"]["lang"] != lang:
-        warnings.warn(
-            f'The teacher "{folder}" is a pipeline for the language "{config["nlp"]["lang"]}", and '
-            f'the student is for "{lang}": the teacher reads the student\'s tokens.',
-            stacklevel=2,
-        )
-    return config
+def _other_tokenizer(folder: Path, nlp: Language) -> bool:
+    """Whether a teacher's tokenizer is another than a student's, as far as can be told."""
+    config = load_config(folder / "config.cfg", interpolate=True)["nlp"]
+    mine = nlp.config.interpolate()["nlp"]
+    if (config["lang"], config["tokenizer"]) != (mine["lang"], mine["tokenizer"]):
+        return True
+    saved = folder / "tokenizer"
+    if not (saved.is_file() and hasattr(nlp.tokenizer, "to_bytes")):
+        return False
+    # Rules may have been added to spaCy's own.
+    return saved.read_bytes() != nlp.tokenizer.to_bytes(exclude=["vocab"])
 
 
 def find(path: Optional[Union[str, Path]]) -> Path:

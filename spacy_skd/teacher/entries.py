@@ -35,17 +35,15 @@ def split_docs(readings: Readings, lengths: Sequence[int], prune: bool) -> List[
     RETURNS (List[Entry]): An entry for each doc.
     """
     if isinstance(readings, ChainScores):
-        return _split_chain(readings, lengths)
-    if isinstance(readings, ArcScores):
-        return _split_arcs(readings, lengths, prune)
-    names = _LISTED[type(readings)]
-    entries: List[Entry] = []
-    for d, tokens in enumerate(_slices(lengths)):
-        # Rows that only other docs of the batch have are left out.
-        log_probs = readings.log_probs[:, d]
-        filled = log_probs > -numpy.inf
-        entry = {n: _smallest(getattr(readings, n)[filled, tokens]) for n in names}
-        entries.append({**entry, "log_probs": log_probs[filled].astype("f")})
+        entries = _split_chain(readings, lengths)
+    elif isinstance(readings, ArcScores):
+        entries = _split_arcs(readings, lengths, prune)
+    else:
+        entries = _split_listed(readings, lengths)
+    known = getattr(readings, "known", None)
+    if known is not None:
+        for entry, tokens in zip(entries, _slices(lengths)):
+            entry["known"] = known[tokens]
     return entries
 
 
@@ -76,9 +74,31 @@ def join_docs(entries: Sequence[Entry], common: Entry) -> Readings:
     RETURNS (Readings): The scores, in numpy arrays.
     """
     if "emissions" in entries[0]:
-        return _join_chain(entries, common)
-    if "starts_at" in entries[0]:
-        return _join_arcs(entries)
+        readings: Any = _join_chain(entries, common)
+    elif "starts_at" in entries[0]:
+        readings = _join_arcs(entries)
+    else:
+        readings = _join_listed(entries)
+    if any("known" in entry for entry in entries):
+        everything = [numpy.ones((count_tokens(entry),), dtype=bool) for entry in entries]
+        known = [entry.get("known", every) for entry, every in zip(entries, everything)]
+        readings.known = numpy.concatenate(known)
+    return readings
+
+
+def _split_listed(readings: Any, lengths: Sequence[int]) -> List[Entry]:
+    entries: List[Entry] = []
+    for d, tokens in enumerate(_slices(lengths)):
+        # Rows that only other docs of the batch have are left out.
+        log_probs = readings.log_probs[:, d]
+        filled = log_probs > -numpy.inf
+        names = _LISTED[type(readings)]
+        entry = {n: _smallest(getattr(readings, n)[filled, tokens]) for n in names}
+        entries.append({**entry, "log_probs": log_probs[filled].astype("f")})
+    return entries
+
+
+def _join_listed(entries: Sequence[Entry]) -> Readings:
     cls = Parses if "heads" in entries[0] else ChainSequences
     k = max(len(entry["log_probs"]) for entry in entries)
 

@@ -16,9 +16,13 @@ from thinc.compat import cupy, has_cupy_gpu, has_torch_cuda_gpu, torch
 from ..pipeline.gold import known_sentence_starts
 from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import POTENTIALS, SEQUENCES, STRUCTURE
+from .alignment import map_tokens
 from .cache import digest_of_folder
 from .component import TeacherComponent, not_needed
 from .readings import beam_entities, beam_parses, set_entities, set_parses
+
+# Whose tokens a teacher reads: see LoadedPipeline.
+STUDENTS, CHECKED, ITS_OWN = "students", "checked", "its_own"
 
 # What a text is to a teacher: words, spaces, norms, and the sentence starts that are known.
 Content = bytes
@@ -29,6 +33,8 @@ class LoadedPipeline:
 
     path (Path): The pipeline's folder.
     components (Sequence[TeacherComponent]): The components that students learn from.
+    tokens (str): STUDENTS: it reads the student's tokens. CHECKED: these, where they are its own.
+        ITS_OWN: its own, and what it says of them is told of the student's tokens.
     gpu_id (Optional[int]): The device that it runs on, -1 for the CPU; None: that of the student.
     half_precision (bool): Whether its transformer runs in bfloat16.
     """
@@ -38,10 +44,12 @@ class LoadedPipeline:
         path: Path,
         components: Sequence[TeacherComponent],
         *,
+        tokens: str = STUDENTS,
         gpu_id: Optional[int] = None,
         half_precision: bool = False,
     ) -> None:
         self.path = path
+        self.tokens = tokens
         self.gpu_id = gpu_id
         self.half_precision = half_precision
         self._components = list(components)
@@ -59,8 +67,8 @@ class LoadedPipeline:
 
     def digest(self) -> bytes:
         """RETURNS (bytes): A digest of all that its scores depend on, but for the text."""
-        precision = b"bfloat16" if self.half_precision else b""
-        return sha256(digest_of_folder(self.path) + precision).digest()
+        settings = f"{self.half_precision} {self.tokens == ITS_OWN}".encode()
+        return sha256(digest_of_folder(self.path) + settings).digest()
 
     def read(
         self, examples: Sequence[Example], contents: Sequence[Content], keep: Sequence[Content]
@@ -77,11 +85,30 @@ class LoadedPipeline:
         unread = {c: eg for c, eg in zip(contents, examples) if c not in self._docs}
         if unread:
             nlp = self.nlp
-            docs = [_teacher_doc(nlp, eg) for eg in unread.values()]
+            docs = [self._unread_doc(eg) for eg in unread.values()]
             upstream = [name for name in nlp.pipe_names if name not in self._heads]
             with self._device():
                 self._docs.update(zip(unread, self._run(upstream, docs)))
         return [self._docs[content] for content in contents]
+
+    def _unread_doc(self, eg: Example) -> Doc:
+        """The teacher's doc of a text."""
+        if self.tokens == STUDENTS:
+            return _with_students_tokens(self.nlp, eg)
+        doc = self.nlp.tokenizer(eg.predicted.text)
+        if self.tokens == ITS_OWN:
+            _set_starts(doc, _starts_of(eg, doc))
+            return doc
+        mine, its = ([token.text for token in d] for d in (eg.predicted, doc))
+        if mine != its:
+            i = next(i for i in range(len(mine)) if mine[: i + 1] != its[: i + 1])
+            raise ValueError(
+                f'The teacher "{self.path}" has another tokenizer or language than the student, '
+                f'and reads "{eg.predicted[i : i + 5].text}" as {its[i : i + 5]}, the student as '
+                f"{mine[i : i + 5]}: set align = true in [initialize.before_init] to compare them "
+                "where tokens are the same."
+            )
+        return _with_students_tokens(self.nlp, eg)
 
     def predict(self, component: TeacherComponent, docs: List[Doc]) -> Any:
         """What a component's model gives.
@@ -187,7 +214,7 @@ def content_of(eg: Example) -> Content:
     return sha256(tokens.tobytes() + known_sentence_starts(eg).tobytes()).digest()
 
 
-def _teacher_doc(nlp: Language, eg: Example) -> Doc:
+def _with_students_tokens(nlp: Language, eg: Example) -> Doc:
     student = eg.predicted
     doc = Doc(
         nlp.vocab,
@@ -198,11 +225,29 @@ def _teacher_doc(nlp: Language, eg: Example) -> Doc:
     norms, own_norms = (d.to_array("NORM") for d in (student, doc))
     for i in numpy.flatnonzero(norms != own_norms):
         doc[int(i)].norm_ = student[int(i)].norm_
-    starts = known_sentence_starts(eg)
+    _set_starts(doc, known_sentence_starts(eg))
+    return doc
+
+
+def _starts_of(eg: Example, doc: Doc) -> numpy.ndarray:
+    """What is known of the sentence starts of a teacher's own tokens."""
+    known = known_sentence_starts(eg)
+    tokens = map_tokens(eg.predicted, doc)
+    starts = numpy.zeros((len(doc),), dtype="i8")
+    same = tokens.student_of >= 0
+    starts[same] = known[tokens.student_of[same]]
+    # A token that begins with the student's, and then goes on, starts a sentence with it.
+    first_of = tokens.first_of
+    begins = first_of != numpy.concatenate([[-1], first_of[:-1]])[: len(first_of)]
+    begins &= first_of >= 0
+    starts[begins] = numpy.where(known[first_of[begins]] == 1, 1, starts[begins])
+    return starts
+
+
+def _set_starts(doc: Doc, starts: numpy.ndarray) -> None:
     if starts.any():
         values: Any = starts.astype("i8").view("u8")
         doc.from_array(["SENT_START"], values)
-    return doc
 
 
 def _check_listeners(nlp: Language, head: str) -> None:

@@ -17,7 +17,7 @@ class Parses:
     component has set.
 
     heads (ndarray): int, (k, n_tokens); k analyses of each doc, the docs' tokens one after the
-        other. Indices into the doc, a root's its own.
+        other. Indices into the doc, a root's its own; -1 where it is not known.
     labels (ndarray): int, (k, n_tokens); indices into the teacher's labels, -1 for others.
     starts (ndarray): bool, (k, n_tokens); where sentences start.
     log_probs (ndarray): float, (k, n_docs), log-space; they need not sum to 1. -inf where a doc has
@@ -61,17 +61,19 @@ def arc_log_probs(
     groups = group_sentences(sentences)
     first = first_tokens(groups)
     offset = (numpy.cumsum(lengths) - lengths)[doc]
-    heads = parses.heads + offset
+    heads = numpy.where(parses.heads >= 0, parses.heads + offset, -1)
     is_root = heads == numpy.arange(n_tokens)
     # -1 where an analysis has the arc go out of the sentence.
-    inside = first[heads] == first if n_tokens else is_root
+    inside = (heads >= 0) & (first[heads] == first) if n_tokens else is_root
     position = numpy.where(is_root, 0, numpy.where(inside, heads - first + 1, -1))
     weights = weights * (position >= 0)
-    weights = weights / weights.sum(0)
+    total = weights.sum(0)
+    weights = weights / numpy.where(total > 0, total, 1)
 
     arcs = [_log(_probabilities(group, position, weights)) for group in groups]
     of_heads, labels = _labels(parses, position, weights, n_labels, n_heads)
-    return ArcScores(starts, groups, arcs, of_heads, labels)
+    known = None if (total > 0).all() else total > 0
+    return ArcScores(starts, groups, arcs, of_heads, labels, known)
 
 
 def softmax(scores: numpy.ndarray) -> numpy.ndarray:

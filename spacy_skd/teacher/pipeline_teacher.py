@@ -14,11 +14,12 @@ from thinc.compat import has_torch, torch
 from ..pipeline.structured_pipe import StructuredPipe
 from ..schemes import TagScheme
 from ..scores import POTENTIALS, ChainSequences, TeacherScores
+from .alignment import in_student_tokens, map_tokens
 from .cache import ScoreCache, entry_key
 from .component import TeacherComponent
 from .ensemble import average
 from .entries import Entry, Readings, in_common, join_docs, on_host, split_docs
-from .loaded_pipeline import Content, LoadedPipeline, content_of
+from .loaded_pipeline import ITS_OWN, Content, LoadedPipeline, content_of
 from .parses import Parses, arc_log_probs
 
 
@@ -168,6 +169,10 @@ class PipelineTeacher:
                 pipe = self.pipelines[0].nlp.get_pipe(reading.component.name)
                 assert isinstance(pipe, StructuredPipe)
                 readings = pipe.to_teach(readings, docs, reading.n_heads)
+            if self.pipelines[0].tokens == ITS_OWN:
+                pairs = zip(examples, docs, strict=True)
+                maps = [map_tokens(eg.predicted, doc) for eg, doc in pairs]
+                readings = in_student_tokens(readings, maps)
             # Of a device of its own: as numpy's arrays, which every other takes.
             return readings if self.pipelines[0].gpu_id is None else on_host(readings)
 
