@@ -3,7 +3,6 @@
 import copy
 import io
 import shutil
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List
@@ -418,18 +417,25 @@ def test_scheme_that_can_t_be_converted(
     _one_sentence(error)
 
 
-def test_another_language_is_a_warning(
-    cnn_teacher: Path, init_student: Callable[..., Language], tmp_path: Path
+@pytest.mark.parametrize("change", ["lang", "tokenizer", "rules"])
+def test_texts_are_checked_where_the_tokenizer_is_another(
+    change: str, cnn_teacher: Path, init_student: Callable[..., Language], tmp_path: Path
 ) -> None:
     teacher = _fake_teacher(cnn_teacher, tmp_path / "t")
     config = spacy.util.load_config(teacher / "config.cfg")
-    config["nlp"]["lang"] = "de"
+    if change == "lang":
+        config["nlp"]["lang"] = "de"
+    elif change == "tokenizer":
+        config["nlp"]["tokenizer"] = {"@tokenizers": "another"}
+    else:
+        nlp = spacy.blank("en")
+        nlp.tokenizer.add_special_case("gonna", [{"ORTH": "gon"}, {"ORTH": "na"}])
+        nlp.tokenizer.to_disk(teacher / "tokenizer")
     config.to_disk(teacher / "config.cfg")
-    with pytest.warns(UserWarning, match='language "de".*"en"'):
-        init_student({"paths.teacher": str(teacher)})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        init_student({"paths.teacher": str(cnn_teacher)})
+    for path, expected in ((teacher, "checked"), (cnn_teacher, "students")):
+        nlp = init_student({"paths.teacher": str(path)})
+        head: Any = nlp.get_pipe("ner")._teacher.head
+        assert head.teacher.pipelines[0].tokens == expected
 
 
 def test_a_sourced_component_is_checked_when_the_teacher_is_attached(
