@@ -9,7 +9,7 @@ import torch  # noqa: E402
 import typer  # noqa: E402
 from wasabi import table  # noqa: E402
 
-from . import heads, losses, objectives  # noqa: E402
+from . import heads, losses, objectives, training  # noqa: E402
 from .pairs import measure  # noqa: E402
 
 
@@ -18,7 +18,7 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     rows = []
-    for pair in [*heads.pairs(), *losses.pairs(), *objectives.pairs()]:
+    for pair in [*heads.pairs(), *losses.pairs(), *objectives.pairs(), *training.pairs()]:
         ours, peer, ratios = measure(pair, rounds)
         low, middle, high = ratios
         rows.append(

@@ -12,6 +12,11 @@ from wasabi import MarkdownRenderer, msg
 
 PLAIN, DISTILLED, TEACHER = "student", "distilled", "teacher"
 HEADERS = {"baseline": "spaCy"}  # the other pipelines go by the names that they were evaluated by
+NOTES = {
+    "baseline": "`spaCy` is its own `ner` and `parser`.",
+    PLAIN: f"`{PLAIN}` is trained without a teacher.",
+    DISTILLED: f"`{DISTILLED}` is the same student with it, on the same text and on raw text.",
+}
 METRICS = {
     "ents_p": "Entity P",
     "ents_r": "Entity R",
@@ -60,10 +65,14 @@ def find_gain(plain: Dict[str, Any], distilled: Dict[str, Any]) -> Dict[str, Any
     }
 
 
-def collect(pipelines: Dict[str, Any]) -> Dict[str, Any]:
-    """Summarize each metric over seeds, with the gain from distilling and the teacher's share.
+def collect(
+    pipelines: Dict[str, Any], better: str = DISTILLED, against: str = PLAIN
+) -> Dict[str, Any]:
+    """Summarize each metric over seeds, with the gain of one pipeline and the teacher's share.
 
     pipelines (Dict[str, Any]): What `evaluate.py` wrote: results by pipeline name and seed.
+    better (str): The pipeline whose gain is told.
+    against (str): The one that it is compared with.
     RETURNS (Dict[str, Any]): By split, mode and metric: summaries by pipeline name, `gain` and,
         where a teacher was evaluated, `share` by pipeline name. Metrics without scores are left
         out.
@@ -81,8 +90,8 @@ def collect(pipelines: Dict[str, Any]) -> Dict[str, Any]:
                 if not summaries:
                     continue
                 cell: Dict[str, Any] = {"scores": summaries}
-                if PLAIN in summaries and DISTILLED in summaries:
-                    cell["gain"] = find_gain(summaries[PLAIN], summaries[DISTILLED])
+                if better in summaries and against in summaries:
+                    cell["gain"] = find_gain(summaries[against], summaries[better])
                 if TEACHER in summaries and summaries[TEACHER]["mean"] > 0:
                     teacher = summaries[TEACHER]["mean"]
                     cell["share"] = {n: s["mean"] / teacher for n, s in summaries.items()}
@@ -174,6 +183,8 @@ def main(
     readme: Annotated[Path, typer.Argument(help="Markdown file to write the table into")],
     title: Annotated[str, typer.Option(help="Heading, where the file has no place for it yet")],
     command: Annotated[str, typer.Option(help="The command that the table names")],
+    better: Annotated[str, typer.Option(help="Whose gain is told")] = DISTILLED,
+    against: Annotated[str, typer.Option(help="What it is compared with")] = PLAIN,
 ) -> None:
     """Print the table and write it into README, and all its numbers into METRICS_DIR/table.json."""
     scores_path, speed_path = metrics_dir / "scores.json", metrics_dir / "speed.json"
@@ -183,7 +194,7 @@ def main(
     speed = srsly.read_json(speed_path) if speed_path.exists() else {"pipelines": {}}
     pipelines = scores["pipelines"]
     names = list(pipelines)
-    table = collect(pipelines)
+    table = collect(pipelines, better, against)
     header = ["", *(HEADERS.get(name, name) for name in names), "gain"]
     aligns = ["l", *"r" * (len(header) - 1)]
     rows = make_rows(table, names, speed["pipelines"])
@@ -191,11 +202,10 @@ def main(
     notes = [
         f"Made by `{command}`.",
         *describe_runs(pipelines, scores["sources"]),
-        "`spaCy` is its own `ner` and `parser`, `student` is trained without a teacher, and",
-        "`distilled` is the same student with it, on the same text and on raw text. Mean ± sample",
-        "standard deviation over seeds; UAS and LAS are without punctuation, as spaCy gives them,",
-        "unless they say otherwise.",
-        "A gain of `distilled` over `student` counts where every seed beats every seed.",
+        *(note for name, note in NOTES.items() if name in pipelines),
+        "Mean ± sample standard deviation over seeds; UAS and LAS are without punctuation, as",
+        "spaCy gives them, unless they say otherwise.",
+        f"A gain of `{better}` over `{against}` counts where every seed beats every seed.",
     ]
     try:
         write_section(readme, metrics_dir.name, title, f"{' '.join(notes)}\n\n{markdown}")

@@ -31,7 +31,9 @@ def test_every_variant_is_a_pipeline_that_learns_by_that_objective(task, load_sc
                     if key != "weight":
                         assert getattr(pipe.distillation, key) == value
             assert config["training"]["max_steps"] == 100
-            paths.add(objectives.Runs(task, Path("x"), 1, []).path(name, settings, "seeds"))
+            paths.add(
+                objectives.Runs(task, Path("x"), {"seeds": 1}, []).path(name, settings, "seeds")
+            )
     assert len(paths) == sum(len(list(objectives.variants(task, name))) for name in names)
 
 
@@ -45,7 +47,9 @@ def test_the_best_of_the_grid_is_trained_with_every_seed(load_script, tmp_path):
             of = {(0.5, 1.0): 0.3, (0.5, 2.0): 0.5, (0.9, 1.0): 0.4, (0.9, 2.0): 0.2}
             return [{"score": of[settings["weight"], settings["temperature"]]} for _ in seeds]
 
-    found = objectives.search(Runs("ner", tmp_path, 1, []), "SubstructureKL", [3, 4, 5])
+    found = objectives.search(
+        Runs("ner", tmp_path, {"search": 1, "seeds": 1}, []), "SubstructureKL", [3, 4, 5]
+    )
     assert found["chosen"] == {"weight": 0.5, "temperature": 2.0}
     assert [seeds for _, seeds in asked] == [[objectives.SEARCH_SEED]] * 4 + [[3, 4, 5]]
     assert asked[-1][0] == found["chosen"]
@@ -135,6 +139,8 @@ def test_train_score_time_and_table(task, load_script, folder, tmp_path, monkeyp
 
 def test_a_failed_training_says_what_failed(load_script, tmp_path):
     objectives = load_script("objectives")
-    runs = objectives.Runs("ner", tmp_path, 1, ["--paths.train=missing.spacy", "--paths.dev=x"])
+    runs = objectives.Runs(
+        "ner", tmp_path, {"seeds": 1}, ["--paths.train=missing.spacy", "--paths.dev=x"]
+    )
     with pytest.raises(RuntimeError, match=r"Training .*config.cfg failed:[\s\S]*missing.spacy"):
         runs.train(objectives.GOLD, {"weight": 0.0}, [0], "seeds")
