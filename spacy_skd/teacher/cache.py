@@ -17,6 +17,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy
 import srsly
+from srsly import msgpack
 
 from .entries import Entry, count_tokens
 
@@ -186,8 +187,8 @@ def digest_of_folder(path: Path) -> bytes:
 
 
 def _encode(entry: Entry) -> bytes:
-    # Arrays that are views are written as if they were not.
-    data = srsly.msgpack_dumps({name: numpy.ascontiguousarray(a) for name, a in entry.items()})
+    parts = {name: [a.dtype.str, a.shape, a.tobytes()] for name, a in entry.items()}
+    data = msgpack.packb(parts, use_bin_type=True)
     return zlib.crc32(data).to_bytes(4, "big") + data
 
 
@@ -195,4 +196,9 @@ def _decode(value: bytes) -> Optional[Entry]:
     checksum, data = value[:4], value[4:]
     if zlib.crc32(data).to_bytes(4, "big") != checksum:
         return None
-    return srsly.msgpack_loads(data)
+    # Without a hook of its own, srsly looks for others' each time.
+    parts = msgpack.unpackb(data, raw=False, object_pairs_hook=dict)
+    return {
+        name: numpy.frombuffer(buffer, dtype=dtype).reshape(shape)
+        for name, (dtype, shape, buffer) in parts.items()
+    }

@@ -5,12 +5,16 @@ from typing import Any, Dict, List, Optional, Sequence
 
 import numpy
 import pytest
+import spacy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.training.iob_utils import iob_to_biluo
 
-from spacy_skd.pipeline.gold import gold_parse, gold_sentence_starts
+from spacy_skd.pipeline.gold import aligned_tags, gold_parse, gold_sentence_starts, gold_tags
+from spacy_skd.schemes import TagScheme
 
 STARTS, CONTINUES, UNKNOWN = 1, -1, 0
 
@@ -51,6 +55,33 @@ def _enumerated_loss(ner: Any, docs: List[Doc], gold: List[List[Optional[str]]])
                 agreeing.append(score)
         loss += numpy.logaddexp.reduce(all_sequences) - numpy.logaddexp.reduce(agreeing)
     return float(loss)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["B-X", "B-Y", "I", "O", "", "blocked", "space"]), min_size=0, max_size=8
+    ),
+    st.sampled_from(["BIO", "BILUO"]),
+)
+def test_tags_of_the_same_tokens_are_what_spacy_aligns(kinds: List[str], name: str) -> None:
+    vocab = spacy.blank("en").vocab
+    words = ["\n" if kind == "space" else "ab"[i % 2] for i, kind in enumerate(kinds)]
+    doc = Doc(vocab, words=words)
+    spans: List[Span] = []
+    for i, kind in enumerate(kinds):
+        if kind[0:1] == "B":
+            spans.append(Span(doc, i, i + 1, label=kind[2:]))
+        elif kind == "I" and spans and spans[-1].end == i:
+            spans[-1] = Span(doc, spans[-1].start, i + 1, label=spans[-1].label_)
+    of_kind = {
+        what: [doc[i : i + 1] for i, kind in enumerate(kinds) if kind == what]
+        for what in ("O", "blocked")
+    }
+    doc.set_ents(spans, outside=of_kind["O"], blocked=of_kind["blocked"], default="missing")
+    scheme = TagScheme(name, ["X"])  # and "Y" is unknown
+    eg = Example(Doc(vocab, words=words), doc)
+    assert_array_equal(gold_tags(eg, scheme), aligned_tags(eg, scheme))
 
 
 @pytest.fixture(params=["BIO", "BILUO"])
