@@ -236,8 +236,9 @@ def main(
         notes = (
             f"Made by `spacy project run objectives`. {len(results['seeds'])} seeds of "
             f"{results['steps']:,} updates each, on gold tokens and sentences of dev; mean ± "
-            f"sample standard deviation. Chosen on dev with another seed: {stated}. Seconds are of "
-            f"one epoch on the gold corpus, extrapolated from {batches} batches; one thread, the "
+            f"sample standard deviation. Chosen on dev with another seed and "
+            f"{results['search_steps']:,} updates: {stated}. Seconds are of one "
+            f"epoch on the gold corpus, extrapolated from {batches} batches; one thread, the "
             f"teacher's scores cached. An epoch of {LOCAL} takes {ratio['median']:.2f} times as "
             f"long as one of {EXACT[task]} ({ratio['min']:.2f} to {ratio['max']:.2f} over {rounds} "
             "rounds)."

@@ -21,22 +21,23 @@ from srsly import msgpack
 
 from .entries import Entry, count_tokens
 
-# Changes whenever what an entry holds, or how, does.
-FORMAT = 2
+# Changes whenever what an entry holds, or how, does; a file may hold entries of several.
+FORMAT = 3
+_SCORES, _ABOUTS = f"scores_{FORMAT}", f"abouts_{FORMAT}"
 
 # What the files of a folder are called that together are a cache.
 SUFFIX = ".sqlite"
 
 _TABLES = (
-    "CREATE TABLE IF NOT EXISTS abouts (id INTEGER PRIMARY KEY, about TEXT UNIQUE NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS scores (key BLOB PRIMARY KEY, value BLOB NOT NULL, "
+    f"CREATE TABLE IF NOT EXISTS {_ABOUTS} (id INTEGER PRIMARY KEY, about TEXT UNIQUE NOT NULL)",
+    f"CREATE TABLE IF NOT EXISTS {_SCORES} (key BLOB PRIMARY KEY, value BLOB NOT NULL, "
     "n_tokens INTEGER NOT NULL, about INTEGER NOT NULL)",
 )
 
 # What all docs have in common has no tokens; an empty doc is not worth counting.
-_HOLDINGS = """
-SELECT abouts.about, SUM(scores.n_tokens > 0), SUM(scores.n_tokens), SUM(LENGTH(scores.value))
-FROM scores JOIN abouts ON scores.about = abouts.id GROUP BY abouts.about
+_HOLDINGS = f"""
+SELECT a.about, SUM(s.n_tokens > 0), SUM(s.n_tokens), SUM(LENGTH(s.value))
+FROM {_SCORES} AS s JOIN {_ABOUTS} AS a ON s.about = a.id GROUP BY a.about
 """
 
 # Seconds to wait for another training that holds the file.
@@ -106,11 +107,11 @@ class ScoreCache:
             self._db.execute("BEGIN IMMEDIATE")
             # Commits, or rolls back where an exception was raised.
             with self._db:
-                self._db.execute("INSERT OR IGNORE INTO abouts (about) VALUES (?)", (about,))
-                query = "SELECT id FROM abouts WHERE about = ?"
+                self._db.execute(f"INSERT OR IGNORE INTO {_ABOUTS} (about) VALUES (?)", (about,))
+                query = f"SELECT id FROM {_ABOUTS} WHERE about = ?"
                 (number,) = self._db.execute(query, (about,)).fetchone()
                 self._db.executemany(
-                    f"INSERT OR REPLACE INTO scores VALUES (?, ?, ?, {number})", rows
+                    f"INSERT OR REPLACE INTO {_SCORES} VALUES (?, ?, ?, {number})", rows
                 )
 
     def holdings(self) -> List[Holding]:
@@ -131,7 +132,7 @@ class ScoreCache:
 
     def _read(self, key: bytes) -> Optional[Entry]:
         for db in self._all:
-            row = db.execute("SELECT value FROM scores WHERE key = ?", (key,)).fetchone()
+            row = db.execute(f"SELECT value FROM {_SCORES} WHERE key = ?", (key,)).fetchone()
             entry = None if row is None else _decode(row[0])
             if entry is not None:
                 return entry

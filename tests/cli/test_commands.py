@@ -1,8 +1,10 @@
 """`spacy distill` and `spacy skd`, as a user calls them."""
 
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, List
@@ -253,6 +255,28 @@ def test_shards_are_merged_by_being_put_together(
     assert "The teacher has read 0 texts" in said
     said = run("skd", "cache", stock_teacher, texts, "--output", whole, "--resume")
     assert "The teacher has read 0 texts" in said
+
+
+def test_a_kill_loses_nothing(cnn_teacher: Path, tmp_path: Path) -> None:
+    texts, cache = tmp_path / "texts.jsonl", tmp_path / "c.sqlite"
+    srsly.write_jsonl(texts, [{"text": f"Ada and {i} people like Paris ."} for i in range(6000)])
+    args = ["skd", "cache", str(cnn_teacher), str(texts), "--output", str(cache)]
+    process = subprocess.Popen([sys.executable, "-m", "spacy", *args])
+    deadline = time.monotonic() + 120
+    n_before = 0
+    while not n_before and time.monotonic() < deadline:
+        time.sleep(0.05)
+        if cache.exists():
+            n_before = sum(h.n_docs for h in ScoreCache(cache).holdings())
+    process.kill()
+    assert process.wait() == -signal.SIGKILL  # it had not finished
+    before = {h.about: h.n_docs for h in ScoreCache(cache).holdings()}
+    assert 0 < sum(before.values()) < 2 * 6000
+    said = run(*args, "--resume")
+    after = {h.about: h.n_docs for h in ScoreCache(cache).holdings()}
+    assert list(after.values()) == [6000, 6000]
+    read = int(said.split("has read ")[1].split()[0])
+    assert read <= 6000 - min([*before.values(), 0] if len(before) < 2 else before.values())
 
 
 def test_training_finds_what_the_command_has_read(

@@ -19,7 +19,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from spacy_skd.scores import ArcScores, ChainScores, group_sentences
-from spacy_skd.teacher.cache import ScoreCache, digest_of_folder, entry_key
+from spacy_skd.teacher.cache import FORMAT, ScoreCache, digest_of_folder, entry_key
 from spacy_skd.teacher.entries import Entry, in_common, join_docs, split_docs
 from spacy_skd.teacher.pipeline_teacher import PipelineTeacher
 
@@ -317,11 +317,11 @@ def test_a_damaged_entry_is_made_anew(
     path = tmp_path / "cache.sqlite"
     expected = OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
     db = sqlite3.connect(path)
-    rows = db.execute("SELECT key, value FROM scores ORDER BY rowid").fetchall()
+    rows = db.execute(f"SELECT key, value FROM scores_{FORMAT} ORDER BY rowid").fetchall()
     key, whole = rows[which]  # the first is what all of them have in common
     if value is None:  # one bit
         value = whole[:50] + bytes([whole[50] ^ 1]) + whole[51:]
-    db.execute("UPDATE scores SET value = ? WHERE key = ?", (value, key))
+    db.execute(f"UPDATE scores_{FORMAT} SET value = ? WHERE key = ?", (value, key))
     db.commit()
     computed.clear()
     again = OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
@@ -348,7 +348,7 @@ def test_a_file_that_is_no_cache(
         path = path / "cache.sqlite"
     elif kind == "other table":
         db = sqlite3.connect(path)
-        db.execute("CREATE TABLE scores (id INTEGER)")
+        db.execute(f"CREATE TABLE scores_{FORMAT} (id INTEGER)")
         db.commit()
     else:
         OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples, None)
