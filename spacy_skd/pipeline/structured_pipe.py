@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,12 +25,13 @@ from spacy.language import Language
 from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
-from spacy.util import SimpleFrozenList, check_lexeme_norms, logger
+from spacy.util import SimpleFrozenList, check_lexeme_norms
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 
 from ..losses import DistillationLoss, Mix, SubstructureKL, Weight
 from ..scores import POTENTIALS, FinerChainScores, Scores, TeacherHead, TeacherScores
+from .coverage import compare_labels
 from .teacher_handle import TeacherHandle
 
 # What spaCy's own `ner` and `parser` have, and where to turn instead.
@@ -577,48 +577,8 @@ class StructuredPipe(TrainablePipe):
         return self.distillation is not None and self._teacher.head is not None
 
     def _check_teacher(self, head: TeacherHead) -> None:
-        """Compare the labels of teacher and student, and report how far they agree."""
-        mine, its = set(self.labels), set(head.labels) - {""}
-        if not mine & its:
-            raise ValueError(
-                f'Component "{self.name}" and its teacher\'s "{head.name}" have no label in '
-                f"common: {sorted(mine)} and {sorted(its)}. Train both on the same label set, or "
-                "map the teacher's labels in [initialize.before_init.label_maps]."
-            )
-        if mine - its:
-            warnings.warn(
-                f'The teacher of "{self.name}" does not know the labels {sorted(mine - its)}: they '
-                "are learned from gold annotation alone.",
-                stacklevel=2,
-            )
-        if its - mine:
-            warnings.warn(
-                f'Component "{self.name}" does not have the labels {sorted(its - mine)} of its '
-                "teacher: they are left out. To learn them, list them in [initialize.components."
-                f"{self.name}.labels].",
-                stacklevel=2,
-            )
-        logger.info(
-            'Component "%s" learns from the teacher\'s "%s", which gives %s. Labels %s',
-            self.name,
-            head.name,
-            head.gives.replace("_", " "),
-            _coverage(self.labels, head),
-        )
-
-
-def _coverage(labels: Sequence[str], head: TeacherHead) -> str:
-    """How the labels of a student and of its teacher go together, in words."""
-    pairs = list(zip(head.own_labels, head.labels, strict=True))
-    kinds = {
-        "shared": [own for own, name in pairs if own == name and name in labels],
-        "mapped": [f"{own} to {name}" for own, name in pairs if own != name and name in labels],
-        "dropped": [own for own, name in pairs if not name],
-        "unknown to the student": [own for own, name in pairs if name and name not in labels],
-        "unknown to the teacher": [label for label in labels if label not in head.labels],
-    }
-    parts = [f"{kind}: {', '.join(sorted(names))}" for kind, names in kinds.items() if names]
-    return "; ".join(parts)
+        """Refuse a teacher that this component can't learn from."""
+        compare_labels(self.name, self.labels, head)
 
 
 def labels_of_actions(actions: Mapping[str, Mapping[str, int]]) -> List[str]:
