@@ -40,6 +40,9 @@ SELECT a.about, SUM(s.n_tokens > 0), SUM(s.n_tokens), SUM(LENGTH(s.value))
 FROM {_SCORES} AS s JOIN {_ABOUTS} AS a ON s.about = a.id GROUP BY a.about
 """
 
+# Of each file, how many bytes are read through memory that is mapped to it.
+_MAPPED = 2**33
+
 # Seconds to wait for another training that holds the file.
 TIMEOUT = 60
 
@@ -86,6 +89,8 @@ class ScoreCache:
                 self._db.execute(statement)
             others = [file for file in files if file != written]
             self._all = [self._db, *(sqlite3.connect(file, timeout=TIMEOUT) for file in others)]
+            for db in self._all:
+                db.execute(f"PRAGMA mmap_size = {_MAPPED}")
 
     def read(self, keys: Sequence[bytes]) -> List[Optional[Entry]]:
         """Look entries up.
