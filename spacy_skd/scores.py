@@ -97,9 +97,12 @@ class ChainSequences:
         for d, length in enumerate(self.lengths):
             start, end = end, end + length
             there = self.log_probs[:, d] > -numpy.inf
-            unique, index = numpy.unique(self.tags[there, start:end], axis=0, return_inverse=True)
-            tags[: len(unique), start:end] = unique
-            numpy.logaddexp.at(log_probs[:, d], index.ravel(), self.log_probs[there, d])
+            of_doc = self.tags[there, start:end]
+            _, first, index = numpy.unique(of_doc, axis=0, return_index=True, return_inverse=True)
+            # In the order in which they come.
+            rank = first.argsort().argsort()
+            tags[: len(first), start:end] = of_doc[numpy.sort(first)]
+            numpy.logaddexp.at(log_probs[:, d], rank[index.ravel()], self.log_probs[there, d])
         return ChainSequences(tags, log_probs, self.lengths, self.known)
 
 

@@ -3,21 +3,24 @@
 import re
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Iterator, List, Optional, Tuple
+from typing import Annotated, Iterator, List, Optional, Tuple
 
 from spacy import util
 from spacy.cli._util import Arg, Opt, setup_gpu, show_validation_error
 from spacy.language import Language
-from spacy.training import Example
+from spacy.schemas import ConfigSchemaInit
+from spacy.training import Corpus, Example
+from spacy.training.initialize import init_vocab
 from spacy.util import registry
 from thinc.api import Config
 from wasabi import msg
 
 from ..corpora.mixed import cut
+from ..corpora.raw import RawCorpus
 from ..teacher.cache import ScoreCache
 from ..teacher.fill import fill_cache, readings_of
 from .app import skd
-from .student_config import make_config, reader, with_teacher
+from .student_config import make_config, with_teacher
 
 
 @skd.command("cache")
@@ -106,13 +109,17 @@ def student(config: Config) -> Language:
     nlp = util.load_model_from_config(config, auto_fill=True)
     block = nlp.config.interpolate()["initialize"]["before_init"]
     registry.resolve({"before_init": block})["before_init"](nlp)
+    # Norms that the vocabulary is given are part of what a teacher reads.
+    settings = registry.resolve(nlp.config.interpolate()["initialize"], schema=ConfigSchemaInit)
+    init_vocab(nlp, data=settings["vocab_data"], lookups=settings["lookups"])
     return nlp
 
 
 def read_corpora(paths: List[Path], nlp: Language, max_length: int) -> Iterator[Example]:
-    """RETURNS (Iterator[Example]): The texts, as training reads them."""
-    readers: List[Any] = [registry.resolve({"corpus": reader(p)})["corpus"] for p in paths]
-    for eg in chain.from_iterable(corpus(nlp) for corpus in readers):
+    """RETURNS (Iterator[Example]): The texts, as training reads them: of a .spacy file with the
+    sentence boundaries that are annotated in it."""
+    corpora = [Corpus(p) if p.suffix == ".spacy" else RawCorpus(p) for p in paths]
+    for eg in chain.from_iterable(corpus(nlp) for corpus in corpora):
         yield from cut(eg, nlp, max_length)
 
 

@@ -24,7 +24,7 @@ from wasabi import msg
 
 from ..teacher.fill import fill_cache, readings_of, training_examples
 from .held_out import hold_out
-from .student_config import corpus_name, make_config, with_raw, with_teacher
+from .student_config import attach_block, corpus_name, make_config, with_raw, with_teacher
 
 CACHE = "teacher-scores.sqlite"
 
@@ -88,6 +88,7 @@ def distill_cli(
         student_config_path = None
     overrides = parse_config_overrides(ctx.args)
     import_code(code_path)
+    setup_gpu(use_gpu)
     try:
         path = Path(student_config_path) if student_config_path is not None else None
         config = student_config(teacher, path, raw or [], cache, output_path, overrides)
@@ -123,9 +124,9 @@ def student_config(
     else:
         with show_validation_error(config_path):
             config = util.load_config(config_path, overrides=overrides, interpolate=False)
-    if cache is None and output_path is not None:
-        cache = output_path / CACHE
     config = with_teacher(config, teacher, str(cache) if cache else None)
+    if output_path is not None and not attach_block(config)["cache"]:
+        config = with_teacher(config, teacher, str(output_path / CACHE))
     has_gold, has_dev = (_has_path(config, split) for split in ("train", "dev"))
     if not has_gold and not raw:
         raise ValueError(
@@ -138,7 +139,7 @@ def student_config(
                 "There is nothing to evaluate on: give annotated text with --paths.dev, or raw "
                 "text with --raw and an --output directory, where some of it is held out."
             )
-        maps = config["initialize"]["before_init"].get("label_maps") or {}
+        maps = attach_block(config).get("label_maps") or {}
         train_path, dev_path = hold_out(raw, teacher, config["nlp"]["lang"], output_path, maps)
         raw = [train_path]
         section, key = corpus_name(config, "dev").rsplit(".", 1)
@@ -147,7 +148,7 @@ def student_config(
 
 
 def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -> Language:
-    """Train a student: read the training corpus with the teacher, then train.
+    """Read the training corpus with the teacher, then train the student.
 
     config (Config): From `student_config`.
     output_path (Optional[Path]): Where the student goes.
@@ -156,14 +157,14 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
     """
     if output_path is not None:
         output_path.mkdir(parents=True, exist_ok=True)
-    setup_gpu(use_gpu)
     msg.divider("Initializing pipeline")
     with show_validation_error(hint_fill=False):
         nlp = init_nlp(config, use_gpu=use_gpu)
     msg.good("Initialized pipeline")
-    if config["initialize"]["before_init"].get("cache"):
+    readings = readings_of(nlp)
+    if all(teacher.has_cache for teacher, _ in readings):
         msg.divider("Reading with the teacher")
-        fill_cache(readings_of(nlp), training_examples(nlp))
+        fill_cache(readings, training_examples(nlp))
     msg.divider("Training pipeline")
     nlp, _ = train(nlp, output_path, use_gpu=use_gpu, stdout=sys.stdout, stderr=sys.stderr)
     return nlp

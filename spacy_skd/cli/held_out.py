@@ -7,10 +7,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import spacy
 import srsly
 from spacy.tokens import Doc, DocBin, Span
-from spacy.util import registry
 from wasabi import msg
 
-from .student_config import reader
+from ..corpora.raw import RawCorpus
+from ..teacher.attach import find
+from ..teacher.cache import digest_of_folder
 
 # One text in so many is held out, and no more than so many.
 _ONE_IN, _AT_MOST = 10, 500
@@ -30,11 +31,26 @@ def hold_out(
     label_maps (LabelMaps): What the teacher's labels are called in the student.
     RETURNS (Tuple[Path, Path]): A .jsonl file of texts to train on, and a .spacy file.
     """
-    train_path, dev_path = output_path / "train.jsonl", output_path / "dev.spacy"
-    if train_path.exists() and dev_path.exists():
+    folder = output_path / "held-out"
+    train_path, dev_path, about_path = (
+        folder / n for n in ("train.jsonl", "dev.spacy", "about.json")
+    )
+    for path in raw:
+        if folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise ValueError(
+                f'The raw text "{path}" is in "{folder}", where what is held out is written: move '
+                "it, or choose another output directory."
+            )
+    about = {
+        "raw": [_stamp(path) for path in raw],
+        "teacher": digest_of_folder(find(teacher)).hex(),
+        "label_maps": {name: dict(each) for name, each in label_maps.items()},
+    }
+    if about_path.exists() and srsly.read_json(about_path) == about:
         # Of an earlier run that goes on.
         return train_path, dev_path
-    output_path.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    about_path.unlink(missing_ok=True)
     train: List[str] = []
     held_out: List[str] = []
     for i, text in enumerate(dict.fromkeys(_texts(raw, lang))):
@@ -55,14 +71,20 @@ def hold_out(
         annotated.add(_renamed(doc, maps))
     _write(train_path, lambda path: srsly.write_jsonl(path, [{"text": text} for text in train]))
     _write(dev_path, annotated.to_disk)
+    _write(about_path, lambda path: srsly.write_json(path, about))
     return train_path, dev_path
+
+
+def _stamp(path: Path) -> List[List[Any]]:
+    """RETURNS (List[List[Any]]): The names, sizes and times of a corpus's files."""
+    stats = [(file, file.stat()) for file in RawCorpus(path).files]
+    return [[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
 def _texts(raw: Sequence[Path], lang: str) -> Iterator[str]:
     blank = spacy.blank(lang)
     for path in raw:
-        corpus: Any = registry.resolve({"corpus": reader(path)})["corpus"]
-        for eg in corpus(blank):
+        for eg in RawCorpus(path)(blank):
             if eg.reference.text.strip():
                 yield eg.reference.text
 

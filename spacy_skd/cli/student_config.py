@@ -1,11 +1,12 @@
 """Training configs of students: made for a teacher, or completed with one."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from spacy.util import load_config
 from thinc.api import Config
 
+from ..corpora.raw import RawCorpus
 from ..teacher.attach import find
 from ..teacher.component import ENTITIES, PARSES
 
@@ -13,6 +14,8 @@ TEMPLATE = Path(__file__).parents[1] / "configs" / "distill.cfg"
 ATTACH = "spacy-skd.attach_teacher.v1"
 
 # Which of a teacher's components a student's may learn from without being told.
+_OURS = ("crf_ner", "biaffine_parser")
+_BEAM_MAX_LENGTH = 100
 _KIN = {"crf_ner": ENTITIES, "biaffine_parser": PARSES}
 
 
@@ -40,6 +43,10 @@ def make_config(teacher: str) -> Config:
         )
     config = template.copy()
     config["nlp"]["lang"] = its["nlp"]["lang"]
+    config["nlp"]["tokenizer"] = its["nlp"]["tokenizer"]
+    if any(_factory(its, name) not in _OURS for name in names.values()):
+        # A beam over a long doc holds analyses that differ in a small part of it.
+        config["corpora"]["train"]["max_length"] = _BEAM_MAX_LENGTH
     config["nlp"]["pipeline"] = list(names.values())
     # References between settings of a component carry its name.
     text = {ours: Config({"component": template["components"][ours]}).to_str() for ours in names}
@@ -79,14 +86,13 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
     students: List[str] = []
     for name in config["nlp"]["pipeline"]:
         settings = config["components"][name]
-        if settings.get("factory") not in _KIN:
+        factory = _factory_of(config, name)
+        if factory not in _KIN:
             continue
         students.append(name)
         its_name = names.get(name, name)
         if its_name not in its["nlp"]["pipeline"]:
-            kin = [
-                n for n in its["nlp"]["pipeline"] if _factory(its, n) in _KIN[settings["factory"]]
-            ]
+            kin = [n for n in its["nlp"]["pipeline"] if _factory(its, n) in _KIN[factory]]
             if len(kin) != 1:
                 raise ValueError(
                     f'The teacher "{teacher}" has no component "{its_name}" and '
@@ -95,9 +101,10 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
                     f'before_init.student_to_teacher], e.g. {{"{name}": "..."}}.'
                 )
             names[name] = its_name = kin[0]
-        if not settings.get("distillation"):
-            model = template["ner" if settings["factory"] == "crf_ner" else "parser"]
-            known = _factory(its, its_name) in _KIN[settings["factory"]]
+        # A component with a source keeps the settings that it has there.
+        if not settings.get("distillation") and "source" not in settings:
+            model = template["ner" if factory == "crf_ner" else "parser"]
+            known = _factory(its, its_name) in _KIN[factory]
             hard = {"@losses": "spacy-skd.HardLabels.v1"}
             settings["distillation"] = model["distillation"] if known else hard
             settings["distillation_weight"] = model["distillation_weight"]
@@ -106,7 +113,14 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
             f"The config's pipeline {config['nlp']['pipeline']} has no component that can learn "
             'from a teacher: put "crf_ner" or "biaffine_parser" in the place of "ner" or "parser".'
         )
-    block.update(path=teacher, student_to_teacher=names or None)
+    given = {**config, "initialize": {"before_init": block}}
+    path = Config(given).interpolate()["initialize"]["before_init"].get("path")
+    others = [
+        p for of in (path.values() if isinstance(path, Mapping) else [path]) for p in _listed(of)
+    ]
+    # Several teachers, of which this is one, stay several.
+    block["path"] = path if teacher in others else teacher
+    block["student_to_teacher"] = names or None
     if cache is not None:
         block["cache"] = cache
     config["initialize"]["before_init"] = block
@@ -120,31 +134,40 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
     paths (Sequence[Path]): .jsonl, .txt or .spacy files, or folders of text or .spacy files.
     has_gold (bool): Whether there is an annotated training corpus; else raw text is all.
     RETURNS (Config): Another config, in which the training corpus is a mixture: of gold and raw
-        text as many words each.
+        text as many words each, unless it was one with other proportions.
     """
     config = config.copy()
     section, key = corpus_name(config, "train").rsplit(".", 1)
     corpora = config
     for part in section.split("."):
         corpora = corpora[part]
-    gold: Any = corpora[key]
-    if gold.get("@readers") == "spacy-skd.MixedCorpus.v1":
+    given: Any = corpora[key]
+    max_length, shares = 0, {}
+    if given.get("@readers") == "spacy-skd.MixedCorpus.v1":
         # Which of its corpora are raw text is told by what reads them.
-        gold = {n: c for n, c in gold["corpora"].items() if c["@readers"] not in _RAW_READERS}
+        gold = {n: c for n, c in given["corpora"].items() if c["@readers"] not in _RAW_READERS}
+        max_length, shares = given.get("max_length", 0), dict(given.get("proportions") or {})
     else:
         # spaCy fills in what a block leaves out where it expects it, and not in a mixture.
-        defaults = _SPACY_CORPUS if gold.get("@readers") == _SPACY_CORPUS["@readers"] else {}
-        gold = {"gold": {**defaults, **gold}}
+        defaults = _SPACY_CORPUS if given.get("@readers") == _SPACY_CORPUS["@readers"] else {}
+        gold = {"gold": {**defaults, **given}}
     mixed = dict(gold) if has_gold else {}
     raw = {f"raw_{i}" if paths[1:] else "raw": reader(path) for i, path in enumerate(paths)}
-    share = {**dict.fromkeys(mixed, 1.0 / max(1, len(mixed))), **dict.fromkeys(raw, 1.0 / len(raw))}
+    n_raw = shares.get("raw", 1.0)
+    share = {name: shares.get(name, 1.0 / max(1, len(mixed))) for name in mixed}
+    share.update({name: shares.get(name, n_raw / len(raw)) for name in raw})
     corpora[key] = {
         "@readers": "spacy-skd.MixedCorpus.v1",
         "proportions": share if mixed else None,
-        "max_length": 0,
+        "max_length": max_length,
         "corpora": {**mixed, **raw},
     }
     return config
+
+
+def attach_block(config: Config) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The block of attach_teacher, without variables."""
+    return {"cache": None, **config.interpolate()["initialize"]["before_init"]}
 
 
 def corpus_name(config: Config, split: str) -> str:
@@ -159,30 +182,33 @@ _SPACY_CORPUS = {
     "limit": 0,
     "augmenter": None,
 }
-_RAW_READERS = ("spacy.JsonlCorpus.v1", "spacy.PlainTextCorpus.v1")
+RAW = "spacy-skd.RawCorpus.v1"
+_RAW_READERS = ("spacy.JsonlCorpus.v1", "spacy.PlainTextCorpus.v1", RAW)
 
 
 def reader(path: Path) -> Dict[str, Any]:
-    """The reader of a corpus, by what it is.
+    """The reader of raw text.
 
     path (Path): A file or a folder.
     RETURNS (Dict[str, Any]): A block of a config.
     RAISES (ValueError): If it is not there, or nothing that can be read.
     """
-    if not path.exists():
-        raise ValueError(f'There is no corpus "{path}": check the path.')
-    limits = {"min_length": 0, "max_length": 0}
-    kinds = {
-        ".spacy": _SPACY_CORPUS,
-        ".jsonl": {"@readers": "spacy.JsonlCorpus.v1", "limit": 0, **limits},
-        ".txt": {"@readers": "spacy.PlainTextCorpus.v1", **limits},
-    }
-    for suffix, settings in kinds.items():
-        if path.suffix == suffix or (path.is_dir() and any(path.rglob(f"*{suffix}"))):
-            return {**settings, "path": str(path)}
-    raise ValueError(
-        f'The corpus "{path}" is neither a .spacy, .jsonl or .txt file nor a folder of such.'
-    )
+    RawCorpus(path)
+    return {"@readers": RAW, "path": str(path)}
+
+
+def _listed(path: Any) -> List[Any]:
+    return list(path) if isinstance(path, (list, tuple)) else [path]
+
+
+def _factory_of(config: Config, name: str) -> str:
+    """The factory of a config's component, also where it comes from another pipeline."""
+    settings = config["components"][name]
+    source = settings.get("source")
+    if source is None:
+        return settings.get("factory", "")
+    its = load_config(find(source) / "config.cfg", interpolate=True)
+    return _factory(its, settings.get("component", name))
 
 
 def _factory(config: Config, name: str) -> str:

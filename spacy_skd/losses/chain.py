@@ -215,7 +215,9 @@ class FromList:
 
     def best(self, k: int) -> Tuple[Tensor, Tensor]:
         """See TeacherSequences.best."""
-        scores, rank = self.log_probs.topk(min(k, len(self.tags)), dim=0)
+        # Of equally good ones the first.
+        scores, rank = self.log_probs.sort(dim=0, descending=True, stable=True)
+        scores, rank = scores[:k], rank[:k]
         doc = torch.repeat_interleave(torch.tensor(self.lengths, device=rank.device))
         return scores.T, self.tags.gather(0, rank[:, doc])
 

@@ -3,7 +3,7 @@
 import warnings
 from typing import Sequence
 
-from spacy.util import logger
+from wasabi import msg
 
 from ..scores import TeacherHead
 
@@ -36,12 +36,9 @@ def compare_labels(name: str, labels: Sequence[str], head: TeacherHead) -> None:
             f"{name}.labels].",
             stacklevel=3,
         )
-    logger.info(
-        'Component "%s" learns from the teacher\'s "%s", which gives %s. Labels %s',
-        name,
-        head.name,
-        head.gives.replace("_", " "),
-        coverage(labels, head),
+    msg.info(
+        f'Component "{name}" learns from the teacher\'s "{head.name}", which gives '
+        f"{head.gives.replace('_', ' ')}. Labels {coverage(labels, head)}"
     )
 
 

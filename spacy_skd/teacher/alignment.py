@@ -1,6 +1,6 @@
 """Scores over a teacher's tokens, told of a student's tokens where one is the other."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, List, Sequence, Tuple
 
 import numpy
@@ -9,7 +9,7 @@ from spacy.training import Alignment
 from thinc.api import to_numpy
 
 from ..scores import LOG_ZERO, ArcScores, ChainScores, ChainSequences, group_sentences
-from .entries import Readings
+from .entries import Readings, in_common
 from .parses import Parses
 
 
@@ -95,9 +95,8 @@ def _chain(
         if len(is_next):
             is_next[-1] &= tokens.teacher_of[-1] == len(tokens.student_of) - 1
         known.append(is_next)
-    return replace(
-        scores, emissions=emissions, lengths=lengths, known=numpy.concatenate([*known, []]) > 0
-    )
+    arrays: Any = {**in_common(scores), "emissions": emissions}
+    return ChainScores(**arrays, lengths=lengths, known=numpy.concatenate([*known, []]) > 0)
 
 
 def _parses(

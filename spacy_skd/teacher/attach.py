@@ -24,7 +24,7 @@ Callback = Callable[[Language], Any]
 Teachers = Union[str, Path, List[Union[str, Path]]]
 
 # For each of a teacher's labels, what it is called in the student, or None.
-LabelMap = Mapping[str, Optional[str]]
+LabelMap = Dict[str, Optional[str]]
 
 
 def attach_teacher(
@@ -34,7 +34,7 @@ def attach_teacher(
     then: Optional[Callback] = None,
     distillation: Optional[object] = None,
     distillation_weight: Optional[object] = None,
-    label_maps: Optional[Dict[str, Dict[str, Optional[str]]]] = None,
+    label_maps: Optional[Dict[str, Union[LabelMap, List[List[Optional[str]]]]]] = None,
     align: bool = False,
     beam_width: int = 16,
     beam_density: float = 0.0001,
@@ -55,12 +55,14 @@ def attach_teacher(
         student component, where they differ.
     cache (Optional[Union[str, Path]]): A file that keeps the teacher's scores from epoch to epoch
         and run to run. null: the teacher runs at every step.
-    then (Optional[Callable]): Another before_init callback, called after this one.
+    then (Optional[Callable]): Another before_init callback, called once this one has checked its
+        own settings.
     distillation (Optional[DistillationLoss]): Replaces the components' own setting, for components
         taken over by `source =`, which keep their source's.
     distillation_weight (Optional[Union[float, Iterator[float]]]): The same.
-    label_maps (Optional[Dict[str, Dict[str, Optional[str]]]]): By the name of the student's
-        component, what labels of the teacher's are called in the student; null: not learned.
+    label_maps (Optional[Dict[str, Union[LabelMap, List[List[Optional[str]]]]]]): By the name of the
+        student's component, what labels of the teacher's are called in the student; null: not
+        learned. As pairs in a list where labels have a colon, which a config can't have in a key.
     align (bool): Where the teacher has another tokenizer: let it read its own tokens, and learn
         from it where one of them is one of the student's. Else a text that both read as different
         tokens is refused.
@@ -76,7 +78,8 @@ def attach_teacher(
     """
 
     def before_init(nlp: Language) -> None:
-        names, maps = student_to_teacher or {}, label_maps or {}
+        names = student_to_teacher or {}
+        maps = {name: label_map(name, given) for name, given in (label_maps or {}).items()}
         beam = BeamSettings(beam_width, beam_density)
         if not beam_temperature > 0:
             raise ValueError(f"beam_temperature is {beam_temperature}, but has to be more than 0.")
@@ -109,6 +112,10 @@ def attach_teacher(
                     )
             components[student] = found[0]
             shared[folders].append(student)
+        remove_block(nlp.config)
+        if then is not None:
+            # First, as it may give the student another tokenizer.
+            then(nlp)
         for folders, learners in shared.items():
             needed = list({components[s].name: components[s] for s in learners}.values())
             unlike = any(_other_tokenizer(folder, nlp) for folder in folders)
@@ -124,21 +131,49 @@ def attach_teacher(
                 )
                 for f in folders
             ]
+            for f in folders:
+                if cache and f.resolve() in Path(cache).resolve().parents:
+                    raise ValueError(
+                        f'The cache "{cache}" is in the teacher\'s own folder, which it would '
+                        "change: set another path."
+                    )
             teacher = PipelineTeacher(pipelines, Path(cache) if cache else None)
             for student in learners:
                 component, pipe = components[student], students[student]
-                label_map = maps.get(student, {})
-                labels = tuple(label_map.get(own, own) or "" for own in component.labels)
+                named = maps.get(student, {})
+                labels = tuple(named.get(own, own) or "" for own in component.labels)
                 assert pipe.distillation is not None
                 # Raw scores are matched on all arcs; probabilities hang on the probable ones.
                 prune = pipe.distillation.accepts != {POTENTIALS}
                 head = PipelineTeacherHead(teacher, component, labels, beam_temperature, prune)
                 pipe.set_teacher(head)
-        remove_block(nlp.config)
-        if then is not None:
-            then(nlp)
 
     return before_init
+
+
+def label_map(name: str, given: Any) -> LabelMap:
+    """A label map as it is given in a config.
+
+    name (str): The student's component.
+    given (Union[Dict, List]): By label, or as pairs.
+    RETURNS (LabelMap): By label.
+    RAISES (ValueError): If it is neither, or has lost a colon to the config's syntax.
+    """
+    if isinstance(given, (list, tuple)):
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in given):
+            raise ValueError(
+                f'The label_maps of "{name}" is a list, but not one of pairs such as '
+                '["nsubj:pass", "nsubjpass"].'
+            )
+        return {own: other for own, other in given}
+    for own, other in given.items():
+        if isinstance(other, str) and " = " in other:
+            raise ValueError(
+                f'The label_maps of "{name}" map "{own}" to {other!r}: where a label has a colon, '
+                "a config takes what is before it for the key. Give pairs instead, e.g. "
+                '[["nsubj:pass", "nsubjpass"]].'
+            )
+    return dict(given)
 
 
 def _folders(path: Any, student: str) -> Tuple[Path, ...]:
@@ -179,7 +214,7 @@ def find(path: Optional[Union[str, Path]]) -> Path:
             "model-best, or an installed pipeline's name."
         )
     folder = Path(path)
-    if not folder.exists() and is_package(str(path)):
+    if is_package(str(path)):  # first, as in `spacy.load`
         # A package's data is in a folder that carries its version.
         found = sorted(get_package_path(str(path)).glob("*/config.cfg"))
         if found:

@@ -8,6 +8,7 @@ in other batches in each epoch.
 
 import sqlite3
 import time
+import warnings
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from srsly import msgpack
 from .entries import Entry, count_tokens
 
 # Changes whenever what an entry holds, or how, does; a file may hold entries of several.
-FORMAT = 3
+FORMAT = 4
 _SCORES, _ABOUTS = f"scores_{FORMAT}", f"abouts_{FORMAT}"
 
 # What the files of a folder are called that together are a cache.
@@ -74,6 +75,7 @@ class ScoreCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._is_full = False
         with self._explained():
             if path.is_dir():
                 files = sorted(path.glob(f"*{SUFFIX}"))
@@ -87,8 +89,9 @@ class ScoreCache:
             self._db.execute("PRAGMA synchronous = NORMAL")
             for statement in _TABLES:
                 self._db.execute(statement)
-            others = [file for file in files if file != written]
-            self._all = [self._db, *(sqlite3.connect(file, timeout=TIMEOUT) for file in others)]
+            others = [sqlite3.connect(file, timeout=TIMEOUT) for file in files if file != written]
+            # One may be of another format, or be left of a run that was killed as it began.
+            self._all = [self._db, *(db for db in others if _has_scores(db))]
             for db in self._all:
                 db.execute(f"PRAGMA mmap_size = {_MAPPED}")
 
@@ -108,7 +111,9 @@ class ScoreCache:
         about (str): Which teacher's component they are of; for `holdings`.
         """
         rows = [(key, _encode(entry), count_tokens(entry)) for key, entry in entries.items()]
-        with self._explained():
+        if self._is_full:
+            return
+        with self._explained(), self._unless_full():
             self._db.execute("BEGIN IMMEDIATE")
             # Commits, or rolls back where an exception was raised.
             with self._db:
@@ -157,6 +162,21 @@ class ScoreCache:
             time.sleep(0.01)
 
     @contextmanager
+    def _unless_full(self) -> Iterator[None]:
+        """Go on without adding anything where the disk is full."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            self._is_full = True
+            warnings.warn(
+                f'The disk of the teacher\'s cache "{self.path}" is full: what the teacher reads '
+                "from now on is not kept.",
+                stacklevel=2,
+            )
+
+    @contextmanager
     def _explained(self) -> Iterator[None]:
         """Raise a ValueError that names the file where the system or SQLite has raised theirs."""
         try:
@@ -187,9 +207,14 @@ def digest_of_folder(path: Path) -> bytes:
     """
     digest = sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(str(file.relative_to(path)).encode("utf8"))
+        digest.update(file.relative_to(path).as_posix().encode("utf8"))
         digest.update(sha256(file.read_bytes()).digest())
     return digest.digest()
+
+
+def _has_scores(db: sqlite3.Connection) -> bool:
+    query = "SELECT COUNT(*) FROM sqlite_master WHERE name = ?"
+    return bool(db.execute(query, (_SCORES,)).fetchone()[0])
 
 
 def _encode(entry: Entry) -> bytes:

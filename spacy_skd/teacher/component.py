@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, FrozenSet, List, Mapping, Optional, Tuple
 
 import srsly
 from thinc.api import Config
@@ -54,12 +54,11 @@ class TeacherComponent:
     @property
     def key(self) -> List[Any]:
         """RETURNS (List[Any]): What tells its scores from others of the same pipeline."""
-        settings = [self.beam.width, self.beam.density]
-        return [
-            self.name,
-            self.gives,
-            *(settings if self.gives in (SEQUENCES, ARC_MARGINALS) else ()),
-        ]
+        kind = self.scheme.name if self.scheme is not None else "parse"
+        settings: List[Any] = []
+        if self.gives in (SEQUENCES, ARC_MARGINALS):
+            settings = [self.beam.width, self.beam.density]
+        return [self.name, self.gives, kind, list(self.labels), *settings]
 
 
 def describe(
@@ -163,29 +162,31 @@ PARSES = {"parser", "beam_parser", "biaffine_parser"}
 _SENTENCES = PARSES | {"senter", "sentencizer"}
 
 
-def not_needed(config: Config, heads: Sequence[TeacherComponent]) -> List[str]:
-    """The components of a pipeline that make no difference to some of its components.
+_TOKENS = {"tok2vec", "transformer", "curated_transformer"}
+
+
+def runs_before(config: Config, component: TeacherComponent) -> List[str]:
+    """The components of a pipeline that make a difference to one of them.
 
     config (Config): The pipeline's config.
-    heads (Sequence[TeacherComponent]): The components that are needed.
-    RETURNS (List[str]): Those after the last of them, and those before it that set what none of
-        them reads. A component that is neither spaCy's own nor ours may read, and set, anything.
+    component (TeacherComponent): The component.
+    RETURNS (List[str]): Those before it, in order, but for those that set what it does not read. A
+        component that is neither spaCy's own nor ours may read, and set, anything.
     """
     pipeline: List[str] = config["nlp"]["pipeline"]
-    names = [head.name for head in heads]
-    last = max(pipeline.index(name) for name in names)
-    upstream = {name: config["components"][name] for name in pipeline[: last + 1]}
-    factory = {name: settings.get("factory", "") for name, settings in upstream.items()}
-    excluded = pipeline[last + 1 :]
-    trained = ENTITIES | _SENTENCES
-    reads_annotation = any(_reads_annotation(settings) for settings in upstream.values())
-    if reads_annotation or not all(factory[name] in trained for name in names):
-        return excluded
+    upstream = pipeline[: pipeline.index(component.name)]
+    settings = {name: config["components"][name] for name in [*upstream, component.name]}
+    factory = {name: block.get("factory", "") for name, block in settings.items()}
+    known = _TAGS | ENTITIES | _SENTENCES | _TOKENS
+    if not all(of in known for of in factory.values()):
+        return upstream
+    if any(_reads_annotation(block) for block in settings.values()):
+        return upstream
     beside = _TAGS | ENTITIES
     # spaCy's own `ner` lets no entity go across the end of a sentence.
-    if not any(factory[name] in {"ner", "beam_ner"} for name in names):
+    if factory[component.name] not in {"ner", "beam_ner"}:
         beside = beside | _SENTENCES
-    return excluded + [name for name in upstream if factory[name] in beside and name not in names]
+    return [name for name in upstream if factory[name] not in beside]
 
 
 def _reads_annotation(settings: Any) -> bool:

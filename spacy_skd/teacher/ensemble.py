@@ -10,11 +10,12 @@ from ..scores import ChainScores, ChainSequences, SentenceGroup
 from .parses import Parses, softmax
 
 
-def average(members: Sequence[Any]) -> Any:
+def average(members: Sequence[Any], temperature: float = 1.0) -> Any:
     """Scores are averaged where the members give potentials, and probabilities where they give
     these, each member's counting as much.
 
     members (Sequence[Any]): What each gives for the same docs, see `LoadedPipeline.predict`.
+    temperature (float): Divides log probabilities first.
     RETURNS (Any): Of the same type.
     """
     first = members[0]
@@ -27,7 +28,9 @@ def average(members: Sequence[Any]) -> Any:
     if not isinstance(first, (ChainSequences, Parses)):
         return AveragedScorer(members)
     with numpy.errstate(divide="ignore"):
-        log_probs = numpy.concatenate([numpy.log(softmax(m.log_probs)) for m in members])
+        log_probs = numpy.concatenate(
+            [numpy.log(softmax(m.log_probs / temperature)) for m in members]
+        )
     if isinstance(first, ChainSequences):
         tags = numpy.concatenate([m.tags for m in members])
         return ChainSequences(tags, log_probs, first.lengths)

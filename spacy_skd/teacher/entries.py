@@ -6,6 +6,7 @@ size. Where a parser's scores stand for probabilities, the heads of a token, and
 arc, are pruned to the most probable: the others share what probability is left.
 """
 
+from dataclasses import replace
 from typing import Any, Dict, List, Sequence, Tuple, Union
 
 import numpy
@@ -21,7 +22,7 @@ Readings = Union[ChainScores, ChainSequences, ArcScores, Parses]
 
 # How many heads of a token, and labels of an arc, are kept. On EWT the others share so little that
 # the divergence from what the teacher gives is 0.0001 per token, at a temperature of 2 0.003.
-_HEADS, _LABELS = 16, 16
+HEADS, LABELS = 16, 16
 
 # The largest distance that half precision knows.
 _FURTHEST = 65504.0
@@ -122,11 +123,12 @@ def on_host(readings: Readings) -> Readings:
     """RETURNS (Readings): The same in numpy arrays."""
     if isinstance(readings, ChainScores):
         arrays: Any = {**in_common(readings), "emissions": to_numpy(readings.emissions)}
-        return ChainScores(**arrays, lengths=readings.lengths)
+        return replace(readings, **arrays)
     if isinstance(readings, ArcScores):
         starts, heads, labels = map(to_numpy, (readings.starts, readings.heads, readings.labels))
         groups = [SentenceGroup(group.starts, group.lengths) for group in readings.groups]
-        return ArcScores(starts, groups, [to_numpy(a) for a in readings.arcs], heads, labels)
+        arrays = {"starts": starts, "groups": groups, "heads": heads, "labels": labels}
+        return replace(readings, **arrays, arcs=[to_numpy(a) for a in readings.arcs])
     return readings
 
 
@@ -156,7 +158,7 @@ def _split_arcs(scores: ArcScores, lengths: Sequence[int], prune: bool) -> List[
     arcs: Dict[str, numpy.ndarray] = {}
     if prune:
         nothing = numpy.zeros((n_tokens, width))
-        arcs = _pruned(nothing, numpy.ones(nothing.shape, dtype=bool), _HEADS)
+        arcs = _pruned(nothing, numpy.ones(nothing.shape, dtype=bool), HEADS)
     dense: Dict[int, numpy.ndarray] = {}  # by the sentence's first token
     is_start = numpy.zeros((n_tokens,), dtype=bool)
     for group, block in zip(scores.groups, scores.arcs):
@@ -168,21 +170,25 @@ def _split_arcs(scores: ArcScores, lengths: Sequence[int], prune: bool) -> List[
             for first, length, sentence in zip(group.starts, group.lengths, block):
                 dense[int(first)] = sentence[:length, : length + 1]
             continue
-        for name, array in _pruned(block[is_token], is_arc[is_token], _HEADS).items():
+        for name, array in _pruned(block[is_token], is_arc[is_token], HEADS).items():
             arcs[name][tokens[is_token]] = array
     of_tokens = {"starts": starts, "heads": heads.astype("i2"), "starts_at": is_start}
     of_tokens.update({f"arc_{name}": array for name, array in arcs.items()})
     if prune and labels.size:
         everywhere = numpy.ones(labels.shape, dtype=bool)
-        pruned = _pruned(labels, everywhere, _LABELS)
+        pruned = _pruned(labels, everywhere, LABELS)
         n_labels = numpy.full((n_tokens,), labels.shape[2], dtype="i2")
         of_tokens.update({f"label_{name}": array for name, array in pruned.items()})
         of_tokens["n_labels"] = n_labels
     else:
         of_tokens["labels"] = labels
     entries: List[Entry] = []
+    per_head = [name for name in of_tokens if name == "heads" or name.startswith("label")]
     for tokens in _slices(lengths):
         entry = {name: array[tokens] for name, array in of_tokens.items()}
+        # With all heads asked for, a batch is as wide as its longest sentence.
+        k = int((entry["heads"] >= 0).any(0).nonzero()[0].max(initial=-1)) + 1
+        entry.update({name: entry[name][:, :k] for name in per_head})
         if not prune:
             inside = [dense[i].ravel() for i in range(tokens.start, tokens.stop) if i in dense]
             entry["arcs"] = numpy.concatenate(inside) if inside else numpy.zeros((0,), dtype="f")
@@ -213,7 +219,6 @@ def _join_arcs(entries: Sequence[Entry]) -> ArcScores:
             _unpruned({name: a[group.tokens] for name, a in pruned.items()}, group.width + 1)
             for group in groups
         ]
-    # With all heads asked for, a batch is as wide as its longest sentence.
     k = max(entry["heads"].shape[1] for entry in entries)
     heads: Any = numpy.concatenate([_widen(entry["heads"], k, -1) for entry in entries])
     if "labels" in entries[0]:

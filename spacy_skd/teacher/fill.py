@@ -32,7 +32,7 @@ def readings_of(nlp: Language) -> List[Tuple[PipelineTeacher, Reading]]:
         if isinstance(pipe, StructuredPipe) and isinstance(pipe.teacher, PipelineTeacherHead):
             head = pipe.teacher
             n_heads = pipe.distillation.label_heads if pipe.distillation is not None else None
-            readings.append((head.teacher, Reading(head.component, n_heads, head.prune)))
+            readings.append((head.teacher, head.reading(n_heads)))
     return readings
 
 

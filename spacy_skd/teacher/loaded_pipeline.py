@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy
 import spacy
@@ -18,7 +18,7 @@ from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import POTENTIALS, SEQUENCES, STRUCTURE
 from .alignment import map_tokens
 from .cache import digest_of_folder
-from .component import TeacherComponent, not_needed
+from .component import TeacherComponent, runs_before
 from .readings import beam_entities, beam_parses, set_entities, set_parses
 
 # Whose tokens a teacher reads: see LoadedPipeline.
@@ -26,6 +26,9 @@ STUDENTS, CHECKED, ITS_OWN = "students", "checked", "its_own"
 
 # What a text is to a teacher: words, spaces, norms, and the sentence starts that are known.
 Content = bytes
+
+# Components, in the pipeline's order.
+Names = Tuple[str, ...]
 
 
 class LoadedPipeline:
@@ -55,13 +58,15 @@ class LoadedPipeline:
         self._components = list(components)
         self._heads = [component.name for component in components]
         self._nlp: Optional[Language] = None
-        self._docs: Dict[Content, Doc] = {}
+        # What runs before each component, and what it made of the last batch's texts.
+        self._before: Dict[str, Names] = {}
+        self._docs: Dict[Names, Dict[Content, Doc]] = {}
 
     @property
     def nlp(self) -> Language:
         """RETURNS (Language): The pipeline, with just the components it needs."""
         if self._nlp is None:
-            with self._device():
+            with self.device():
                 self._nlp = self._load()
         return self._nlp
 
@@ -71,25 +76,57 @@ class LoadedPipeline:
         return sha256(digest_of_folder(self.path) + settings).digest()
 
     def read(
-        self, examples: Sequence[Example], contents: Sequence[Content], keep: Sequence[Content]
+        self,
+        component: TeacherComponent,
+        examples: Sequence[Example],
+        contents: Sequence[Content],
+        keep: Sequence[Content],
     ) -> List[Doc]:
-        """What its upstream components make of texts. Those of one batch are read once.
+        """What the components before one make of texts. Those of one batch are read once.
 
+        component (TeacherComponent): The component.
         examples (Sequence[Example]): The texts.
         contents (Sequence[bytes]): What each is, from `content_of`.
         keep (Sequence[bytes]): The texts of the batch; what was read before of others is forgotten.
         RETURNS (List[Doc]): One each.
         """
         kept = set(keep)
-        self._docs = {content: doc for content, doc in self._docs.items() if content in kept}
-        unread = {c: eg for c, eg in zip(contents, examples) if c not in self._docs}
+        for stage, read in self._docs.items():
+            self._docs[stage] = {content: doc for content, doc in read.items() if content in kept}
+        with self.device():
+            stages = self._stages()
+            names = self._before[component.name]
+            return self._read(names, stages, dict(zip(contents, examples)), contents)
+
+    def _stages(self) -> List[Names]:
+        """What runs before one of the components, and before all of them; the shortest first."""
+        assert self.nlp is not None
+        stages = list(self._before.values())
+        same = [len(set(names)) == 1 for names in zip(*stages)]
+        n_common = same.index(False) if False in same else len(same)
+        return sorted({*stages, stages[0][:n_common]}, key=len)
+
+    def _read(
+        self,
+        names: Names,
+        stages: List[Names],
+        examples: Dict[Content, Example],
+        contents: Sequence[Content],
+    ) -> List[Doc]:
+        """Texts after some components, which go on from what others have made of them."""
+        read = self._docs.setdefault(names, {})
+        unread = list(dict.fromkeys(content for content in contents if content not in read))
         if unread:
-            nlp = self.nlp
-            docs = [self._unread_doc(eg) for eg in unread.values()]
-            upstream = [name for name in nlp.pipe_names if name not in self._heads]
-            with self._device():
-                self._docs.update(zip(unread, self._run(upstream, docs)))
-        return [self._docs[content] for content in contents]
+            earlier = [stage for stage in stages if stage != names and stage == names[: len(stage)]]
+            if earlier:
+                begun = self._read(earlier[-1], stages, examples, unread)
+                # The components before which nothing more runs must not see the rest's annotation.
+                docs = [doc.copy() for doc in begun]
+            else:
+                docs = [self._unread_doc(examples[content]) for content in unread]
+            rest = names[len(earlier[-1]) if earlier else 0 :]
+            read.update(zip(unread, self._run(rest, docs)))
+        return [read[content] for content in contents]
 
     def _unread_doc(self, eg: Example) -> Doc:
         """The teacher's doc of a text."""
@@ -120,7 +157,7 @@ class LoadedPipeline:
         """
         pipe: Any = self.nlp.get_pipe(component.name)
         beam = component.beam
-        with self._device():
+        with self.device():
             if component.gives == POTENTIALS:
                 return pipe.model.predict(docs)
             if component.gives == STRUCTURE:
@@ -134,12 +171,9 @@ class LoadedPipeline:
             return beam_parses(pipe, docs, component.labels, beam.width, beam.density)
 
     def _annotated(self, component: TeacherComponent, docs: List[Doc]) -> List[Doc]:
-        """Docs with what a component sets, and what those before it set that are learned from."""
-        before = self.nlp.pipe_names[: self.nlp.pipe_names.index(component.name) + 1]
-        names = [name for name in before if name in self._heads]
-        # The components that give scores must not read this one's annotation.
-        docs = [doc.copy() for doc in docs] if len(self._heads) > 1 else docs
-        docs = self._run(names, docs)
+        """Docs with what a component sets."""
+        alone = list(self._before.values()).count(self._before[component.name]) == 1
+        docs = self._run([component.name], docs if alone else [doc.copy() for doc in docs])
         if component.scheme is None:
             for doc in docs:
                 if len(doc) and not doc.has_annotation("DEP"):
@@ -150,15 +184,15 @@ class LoadedPipeline:
                     )
         return docs
 
-    def _run(self, names: List[str], docs: List[Doc]) -> List[Doc]:
+    def _run(self, names: Sequence[str], docs: List[Doc]) -> List[Doc]:
         """Docs after some components, in the pipeline's order."""
         lengths = [len(doc) for doc in docs]
-        with self.nlp.select_pipes(enable=names):
+        with self.nlp.select_pipes(enable=list(names)):
             docs = list(self.nlp.pipe(docs, batch_size=max(1, len(docs))))
         for doc, length in zip(docs, lengths, strict=True):
             if len(doc) != length:
                 raise ValueError(
-                    f"One of the teacher's components {names} merges or splits tokens, as in "
+                    f"One of the teacher's components {list(names)} merges or splits tokens, as in "
                     f'"{doc[:10].text}", and the student reads others then: take it out of the '
                     "teacher."
                 )
@@ -166,7 +200,10 @@ class LoadedPipeline:
 
     def _load(self) -> Language:
         config = spacy.util.load_config(self.path / "config.cfg", interpolate=True)
-        nlp = spacy.load(self.path, exclude=not_needed(config, self._components))
+        self._before = {c.name: tuple(runs_before(config, c)) for c in self._components}
+        needed = {*self._heads, *(name for names in self._before.values() for name in names)}
+        unneeded = [name for name in config["nlp"]["pipeline"] if name not in needed]
+        nlp = spacy.load(self.path, exclude=unneeded)
         for name in self._heads:
             if name not in nlp.pipe_names:
                 nlp.enable_pipe(name)
@@ -185,7 +222,7 @@ class LoadedPipeline:
         return nlp
 
     @contextmanager
-    def _device(self) -> Iterator[None]:
+    def device(self) -> Iterator[None]:
         """Run on the pipeline's own device."""
         if self.gpu_id is None:
             yield

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy
+import srsly
 from spacy.training import Example
 from thinc.compat import has_torch, torch
 
@@ -18,7 +19,7 @@ from .alignment import in_student_tokens, map_tokens
 from .cache import ScoreCache, entry_key
 from .component import TeacherComponent
 from .ensemble import average
-from .entries import Entry, Readings, in_common, join_docs, on_host, split_docs
+from .entries import HEADS, LABELS, Entry, Readings, in_common, join_docs, on_host, split_docs
 from .loaded_pipeline import ITS_OWN, Content, LoadedPipeline, content_of
 from .parses import Parses, arc_log_probs
 
@@ -30,17 +31,24 @@ class Reading:
     component (TeacherComponent): The component.
     n_heads (Optional[int]): See TeacherHead.scores.
     prune (bool): Whether improbable heads and labels may be told less exactly.
+    beam_temperature (float): Of several teachers, whose analyses are put together: divides their
+        log probabilities first. One teacher's are kept as they are.
     """
 
     component: TeacherComponent
     n_heads: Optional[int] = None
     prune: bool = False
+    beam_temperature: float = 1.0
 
     @property
     def key(self) -> List[Any]:
         """RETURNS (List[Any]): What tells it from others."""
-        of_parser = [self.n_heads, self.prune] if self.component.scheme is None else []
-        return [*self.component.key, *(of_parser if self.component.gives == POTENTIALS else [])]
+        key = self.component.key
+        if self.component.gives != POTENTIALS:
+            return [*key, self.beam_temperature]
+        if self.component.scheme is None:
+            key += [self.n_heads, [HEADS, LABELS] if self.prune else None]
+        return key
 
 
 class PipelineTeacher:
@@ -59,6 +67,11 @@ class PipelineTeacher:
         self._digest = b""
         self._batch = _Batch()
 
+    @property
+    def has_cache(self) -> bool:
+        """RETURNS (bool): Whether scores are kept from run to run."""
+        return self._cache_path is not None
+
     def scores(self, reading: Reading, examples: Sequence[Example]) -> Readings:
         """What one of its components gives for a batch.
 
@@ -70,7 +83,7 @@ class PipelineTeacher:
         if self._batch.contents != contents:
             self._batch = _Batch(contents)
         found = self._batch.readings
-        key = tuple(reading.key)
+        key = srsly.json_dumps(reading.key)
         if key not in found:
             if self._cache_path is None:
                 found[key] = self._compute(reading, examples, contents)
@@ -150,8 +163,9 @@ class PipelineTeacher:
     def _about(self, reading: Reading) -> str:
         """RETURNS (str): A line for people to read."""
         paths = " + ".join(str(pipeline.path) for pipeline in self.pipelines)
-        settings = " ".join(map(str, reading.key[1:]))
-        return f"{paths} {self._digest.hex()[:8]} {reading.component.name} {settings}"
+        component = reading.component
+        of_labels = f", labels of {reading.n_heads or 'all'} heads" if not component.scheme else ""
+        return f"{paths} {self._digest.hex()[:8]}: {component.name}, {component.gives}{of_labels}"
 
     def _keys(self, reading: Reading, contents: List[Content]) -> List[bytes]:
         return [entry_key(self._digest, reading.key, content) for content in contents]
@@ -162,9 +176,11 @@ class PipelineTeacher:
         with random_state_kept():
             given: List[Any] = []
             for pipeline in self.pipelines:
-                docs = pipeline.read(examples, contents, self._batch.contents)
-                given.append(pipeline.predict(reading.component, docs))
-            readings = average(given)
+                component = reading.component
+                docs = pipeline.read(component, examples, contents, self._batch.contents)
+                given.append(pipeline.predict(component, docs))
+        with random_state_kept(), self.pipelines[0].device():
+            readings = average(given, reading.beam_temperature)
             if reading.component.gives == POTENTIALS:
                 pipe = self.pipelines[0].nlp.get_pipe(reading.component.name)
                 assert isinstance(pipe, StructuredPipe)
@@ -208,12 +224,26 @@ class PipelineTeacherHead:
 
     def scores(self, examples: Sequence[Example], n_heads: Optional[int] = None) -> TeacherScores:
         """See TeacherHead.scores."""
-        found = self.teacher.scores(Reading(self.component, n_heads, self.prune), examples)
+        found = self.teacher.scores(self.reading(n_heads), examples)
+        temperature = self.beam_temperature if self._is_alone else 1.0
         if isinstance(found, Parses):
-            return arc_log_probs(found, len(self.labels), n_heads, self.beam_temperature)
+            return arc_log_probs(found, len(self.labels), n_heads, temperature)
         if isinstance(found, ChainSequences):
-            return replace(found, log_probs=found.log_probs / self.beam_temperature)
+            return replace(found, log_probs=found.log_probs / temperature)
         return found
+
+    def reading(self, n_heads: Optional[int]) -> Reading:
+        """What is asked of the teacher.
+
+        n_heads (Optional[int]): See TeacherHead.scores.
+        RETURNS (Reading): For `PipelineTeacher`.
+        """
+        temperature = 1.0 if self._is_alone else self.beam_temperature
+        return Reading(self.component, n_heads, self.prune, temperature)
+
+    @property
+    def _is_alone(self) -> bool:
+        return len(self.teacher.pipelines) == 1
 
 
 @dataclass
@@ -221,7 +251,7 @@ class _Batch:
     """The last batch: its contents, and what was asked for so far."""
 
     contents: List[Content] = field(default_factory=list)
-    readings: Dict[Tuple[Any, ...], Readings] = field(default_factory=dict)
+    readings: Dict[str, Readings] = field(default_factory=dict)
 
 
 @contextmanager

@@ -71,9 +71,11 @@ def beam_parses(
     probs: List[numpy.ndarray] = []
     counts: List[int] = []
     for doc, beam in zip(docs, beams):
-        found = pipe.moves.get_beam_parses(beam) if len(doc) else [(1.0, [])]
-        # The beam leaves out an analysis without arcs, such as that of a doc of one token.
-        found = found or [(1.0, [])]
+        found = pipe.moves.get_beam_parses(beam) if len(doc) else []
+        # It leaves out an analysis without arcs: such as that of a doc of one token, or of a title.
+        without_arcs = 1.0 - sum(prob for prob, _ in found)
+        if without_arcs > 1e-6:
+            found = [*found, (without_arcs, [])]
         parsed.extend(_parsed_doc(doc, arcs) for _, arcs in found)
         probs.append(numpy.array([prob for prob, _ in found]))
         counts.append(len(found))

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from spacy_skd.cli import cache as cache_module
 from spacy_skd.cli.distill import app, student_config
-from spacy_skd.cli.student_config import make_config, reader, with_raw, with_teacher
+from spacy_skd.cli.student_config import make_config, with_raw, with_teacher
 from spacy_skd.teacher.cache import ScoreCache
 
 # By entry point, the commands add themselves.
@@ -70,9 +70,10 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
     config = (output / "model-best" / "config.cfg").read_text(encoding="utf8")
     assert "attach_teacher" not in config and str(stock_teacher) not in config
     # What is held out is as the teacher annotates it, and is not trained on.
-    held_out = list(DocBin().from_disk(output / "dev.spacy").get_docs(student.vocab))
+    held = output / "held-out"
+    held_out = list(DocBin().from_disk(held / "dev.spacy").get_docs(student.vocab))
     teacher = spacy.load(stock_teacher)
-    train = [line["text"] for line in srsly.read_jsonl(output / "train.jsonl")]
+    train = [line["text"] for line in srsly.read_jsonl(held / "train.jsonl")]
     assert len(held_out) == 2 and len(train) == 13
     for doc in held_out:
         assert doc.text not in train
@@ -82,10 +83,18 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
         assert [t.dep_ for t in doc] == [t.dep_ for t in its]
     # To go on, the same command: the teacher reads nothing a second time.
     before = ScoreCache(output / "teacher-scores.sqlite").holdings()
-    stamp = (output / "dev.spacy").stat().st_mtime_ns
+    stamp = (held / "dev.spacy").stat().st_mtime_ns
     run("distill", stock_teacher, "--raw", texts, "--output", output, *SHORT)
     assert ScoreCache(output / "teacher-scores.sqlite").holdings() == before
-    assert (output / "dev.spacy").stat().st_mtime_ns == stamp
+    assert (held / "dev.spacy").stat().st_mtime_ns == stamp
+    # Other texts are split anew.
+    with (texts / "0.txt").open("a", encoding="utf8") as file:
+        file.write("One more text.\n")
+    run("distill", stock_teacher, "--raw", texts, "--output", output, *SHORT)
+    assert len(list(srsly.read_jsonl(held / "train.jsonl"))) == 14
+    # What is written there is not raw text to begin with.
+    said = fail("distill", stock_teacher, "--raw", held / "train.jsonl", "--output", output)
+    assert "where what is held out is written" in said
 
 
 def test_a_config_and_annotated_text(
@@ -98,17 +107,25 @@ def test_a_config_and_annotated_text(
     output, cache = tmp_path / "student", tmp_path / "scores.sqlite"
     args = [cnn_teacher, config, *paths, *SHORT, "--output", output, "--cache", cache]
     run("distill", *args, "--raw", texts)
-    assert not (output / "dev.spacy").exists()
-    held = {h.about.split()[2]: h for h in ScoreCache(cache).holdings()}
-    assert held["ner"].n_docs == held["parser"].n_docs == 30  # annotated, and raw
+    assert not (output / "held-out").exists()
+    held = ScoreCache(cache).holdings()
+    assert [h.n_docs for h in held] == [30, 30]  # annotated, and raw
+    # A cache that is named in the config or its paths is used.
+    whole = tmp_path / "whole.cfg"
+    whole.write_text(gold.distillation, encoding="utf8")
+    named = ["--paths.teacher_cache", tmp_path / "named.sqlite"]
+    run("distill", cnn_teacher, whole, *paths, *SHORT, *named, "--output", output)
+    assert [h.n_docs for h in ScoreCache(tmp_path / "named.sqlite").holdings()] == [15, 15]
     assert (output / "model-best" / "ner").is_dir()
     # Without an output nothing is written.
     run("distill", cnn_teacher, config, *paths, *SHORT)
     assert {path.name for path in tmp_path.iterdir() if "-" not in path.name} == {
+        "named.sqlite",
         "scores.sqlite",
         "student",
         "student.cfg",
         "texts",
+        "whole.cfg",
     }
 
 
@@ -210,7 +227,7 @@ def test_raw_text_beside_gold(texts: Path, corpus: Path, gold: SimpleNamespace) 
     student = Config().from_str(gold.distillation, interpolate=False)
     mixed = with_raw(student, [texts], has_gold=True)["corpora"]["train"]
     assert mixed["corpora"]["gold"].items() >= student["corpora"]["train"].items()
-    assert mixed["corpora"]["raw"]["@readers"] == "spacy.PlainTextCorpus.v1"
+    assert mixed["corpora"]["raw"] == {"@readers": "spacy-skd.RawCorpus.v1", "path": str(texts)}
     assert mixed["proportions"] == {"gold": 1, "raw": 1}
     again = with_raw(
         {**student, "corpora": {"train": mixed}},  # type: ignore[arg-type]
@@ -219,15 +236,38 @@ def test_raw_text_beside_gold(texts: Path, corpus: Path, gold: SimpleNamespace) 
     )["corpora"]["train"]
     assert list(again["corpora"]) == ["gold", "raw_0", "raw_1"]
     assert again["proportions"] == {"gold": 1, "raw_0": 0.5, "raw_1": 0.5}
+    # What a mixture says of length and shares is kept.
+    mixed.update(max_length=50, proportions={"gold": 3, "raw": 1})
+    kept = with_raw({**student, "corpora": {"train": mixed}}, [texts], has_gold=True)  # type: ignore[arg-type]
+    assert kept["corpora"]["train"]["max_length"] == 50
+    assert kept["corpora"]["train"]["proportions"] == {"gold": 3, "raw": 1}
     alone = with_raw(student, [texts], has_gold=False)["corpora"]["train"]
     assert list(alone["corpora"]) == ["raw"] and alone["proportions"] is None
 
 
-def test_what_a_corpus_is_read_by(texts: Path, corpus: Path, tmp_path: Path) -> None:
-    assert reader(corpus)["@readers"] == "spacy.Corpus.v1"
-    srsly.write_jsonl(tmp_path / "a.jsonl", [{"text": "A."}])
-    assert reader(tmp_path / "a.jsonl")["@readers"] == "spacy.JsonlCorpus.v1"
-    assert reader(texts / "0.txt")["@readers"] == "spacy.PlainTextCorpus.v1"
+def test_several_teachers_stay_several(
+    cnn_teacher: Path, stock_teacher: Path, gold: SimpleNamespace
+) -> None:
+    student = Config().from_str(gold.distillation, interpolate=False)
+    both = [str(cnn_teacher), str(stock_teacher)]
+    for path in (both, {"ner": both[0], "parser": both}):
+        student["initialize"]["before_init"]["path"] = path
+        assert with_teacher(student, both[0])["initialize"]["before_init"]["path"] == path
+    student["initialize"]["before_init"]["path"] = both[1]
+    assert with_teacher(student, both[0])["initialize"]["before_init"]["path"] == both[0]
+
+
+def test_a_beam_reads_short_docs(stock_teacher: Path, cnn_teacher: Path) -> None:
+    assert make_config(str(stock_teacher))["corpora"]["train"]["max_length"] == 100
+    assert make_config(str(cnn_teacher))["corpora"]["train"]["max_length"] == 0
+
+
+def test_sourced_students(cnn_teacher: Path, gold: SimpleNamespace) -> None:
+    student = Config().from_str(gold.distillation, interpolate=False)
+    student["components"]["ner"] = {"source": str(cnn_teacher)}
+    student["nlp"]["pipeline"] = ["tok2vec", "ner"]
+    config = with_teacher(student, str(cnn_teacher))
+    assert config["components"]["ner"] == {"source": str(cnn_teacher)}
 
 
 # The cache ahead of training

@@ -60,9 +60,12 @@ def assert_same(a: Any, b: Any, **kwargs: float) -> None:
             close(getattr(a, name), getattr(b, name), **kwargs)
         return
     close(a.starts, b.starts, **kwargs)
-    numpy.testing.assert_array_equal(a.heads, b.heads)
+    k = min(a.heads.shape[1], b.heads.shape[1])  # columns without a head may be left out
+    numpy.testing.assert_array_equal(a.heads[:, :k], b.heads[:, :k])
+    assert (a.heads[:, k:] == -1).all() and (b.heads[:, k:] == -1).all()
     assert a.heads.dtype == b.heads.dtype and a.labels.dtype == b.labels.dtype
-    close(a.labels[a.heads >= 0], b.labels[b.heads >= 0], **kwargs)
+    if k:
+        close(a.labels[a.heads >= 0], b.labels[b.heads >= 0], **kwargs)
     assert len(a.groups) == len(b.groups)
     for group, other, arcs, other_arcs in zip(a.groups, b.groups, a.arcs, b.arcs):
         numpy.testing.assert_array_equal(group.starts, other.starts)
@@ -154,11 +157,14 @@ def test_pruned_arcs_keep_the_probable_and_the_rest_s_share(drawn: Any, size: fl
     common, entries = split(scores, lengths, prune=True)
     back: Any = join_docs(entries, common)
     numpy.testing.assert_array_equal(back.starts, scores.starts)
-    numpy.testing.assert_array_equal(back.heads, scores.heads)
+    k = back.heads.shape[1]  # columns in which no token has a head are left out
+    numpy.testing.assert_array_equal(back.heads, scores.heads[:, :k])
+    assert (scores.heads[:, k:] == -1).all()
     for group, mine, its in zip(back.groups, back.arcs, scores.arcs, strict=True):
         _assert_pruned(mine, its, group.is_arc, keep=16)
-    has_head = numpy.repeat((scores.heads >= 0)[:, :, None], scores.labels.shape[2], axis=2)
-    _assert_pruned(back.labels, scores.labels, has_head, keep=16)
+    if k:
+        has_head = numpy.repeat((back.heads >= 0)[:, :, None], scores.labels.shape[2], axis=2)
+        _assert_pruned(back.labels, scores.labels[:, :k], has_head, keep=16)
 
 
 def _assert_pruned(mine: Any, its: Any, mask: Any, keep: int) -> None:
@@ -361,6 +367,41 @@ def test_a_file_that_is_no_cache(
         nlp.update([gold.make_example(doc) for doc in gold.docs(nlp.vocab)])
     message = str(error.value)
     assert str(path) in message and message.endswith("set another path, or cache = null.")
+
+
+def test_a_file_of_a_folder_that_holds_nothing(
+    cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
+) -> None:
+    """Of another format, or left of a run that was killed as it began: it hides nothing."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    expected = OpenTeacher(cnn_teacher, HEADS, folder).scores("ner", examples, None)
+    (folder / "empty.sqlite").write_bytes(b"")
+    db = sqlite3.connect(folder / "older.sqlite")
+    db.execute("CREATE TABLE scores_1 (key BLOB PRIMARY KEY, value BLOB NOT NULL)")
+    db.commit()
+    computed.clear()
+    assert_same(OpenTeacher(cnn_teacher, HEADS, folder).scores("ner", examples, None), expected)
+    assert computed == [] and len(ScoreCache(folder).holdings()) == 1
+
+
+def test_a_full_disk(
+    cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
+) -> None:
+    """What is there stays, and training goes on without the rest."""
+    path = tmp_path / "cache.sqlite"
+    teacher = OpenTeacher(cnn_teacher, HEADS, path)
+    teacher.scores("ner", examples[:3], None)
+    cache: Any = teacher.teacher._cache
+    pages = cache._db.execute("PRAGMA page_count").fetchone()[0]
+    cache._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.warns(UserWarning, match="cache .* is full: what the teacher reads from now on"):
+        found = teacher.scores("parser", examples, None)
+    assert_same(found, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
+    teacher.scores("parser", examples[:5], None)  # and says so once
+    computed.clear()
+    OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples[:3], None)
+    assert computed == []
 
 
 def _write(path: Path, who: int, n: int, barrier: Any, done: Any) -> None:

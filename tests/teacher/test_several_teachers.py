@@ -1,6 +1,5 @@
 """Several teachers, what is loaded of one, where it runs and how precisely."""
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List
@@ -10,6 +9,13 @@ import pytest
 import spacy
 from spacy.language import Language
 from spacy.training import Example
+from thinc.api import Config
+
+from spacy_skd.scores import ChainScores, ChainSequences
+from spacy_skd.teacher.component import BeamSettings, TeacherComponent, runs_before
+from spacy_skd.teacher.ensemble import average
+from spacy_skd.teacher.entries import on_host
+from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
 
 POSTERIOR = {"@losses": "spacy-skd.PosteriorKL.v1"}
 KL = {"@losses": "spacy-skd.SubstructureKL.v1"}
@@ -131,48 +137,119 @@ def test_teachers_that_can_t_be_averaged(
     assert str(cnn_teacher) in str(error.value) and str(stock_teacher) in str(error.value)
 
 
-# What is loaded
+def test_each_beam_counts_as_much_whatever_the_temperature() -> None:
+    one = ChainSequences(numpy.array([[0]]), numpy.zeros((1, 1)), [1])
+    many = ChainSequences(numpy.arange(16)[:, None] + 1, numpy.full((16, 1), -2.7), [1])
+    for temperature in (1.0, 2.0):
+        found = average([one, many], temperature)
+        weights = numpy.exp(found.log_probs[:, 0])
+        assert weights[0] == pytest.approx(weights[1:].sum())
 
 
-def _loaded(nlp: Language) -> List[str]:
-    return nlp.components[0][1]._teacher.head.teacher.pipelines[0].nlp.pipe_names  # type: ignore[no-any-return]
+def test_of_structures_that_differ_the_first_counts() -> None:
+    tags = numpy.array([[1, 0, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0], [1, 0, 1, 1]])
+    found = ChainSequences(tags, numpy.zeros((4, 1)), [4]).distinct()
+    assert found.tags[:3].tolist() == [[1, 0, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0]]
+    assert found.log_probs[:, 0].tolist() == pytest.approx([0, numpy.log(2), 0, -numpy.inf])
+
+
+def test_what_is_not_known_stays_so_from_device_to_device() -> None:
+    arrays: Any = [numpy.zeros(s, dtype="f") for s in ((2, 3), (3, 3), (3,), (3,))]
+    known = numpy.array([True, False])
+    found: Any = on_host(ChainScores(*arrays, lengths=[2], known=known))
+    assert found.known is known
+
+
+# What is loaded, and what runs before what
+
+
+def _config(**factories: str) -> Config:
+    """A pipeline of components by name, in order."""
+    components = {name: {"factory": factory} for name, factory in factories.items()}
+    return Config({"nlp": {"pipeline": list(factories)}, "components": components})
+
+
+def _component(name: str, gives: str = "sequences") -> TeacherComponent:
+    return TeacherComponent(name, gives, ("A",), None, BeamSettings())
 
 
 @pytest.mark.parametrize(
-    ("names", "distillation", "loaded"),
+    ("factories", "name", "expected"),
     [
-        (["ner"], POSTERIOR, ["tok2vec", "parser", "ner"]),  # its entities end with sentences
-        (["parser"], KL, ["tok2vec", "parser"]),
+        # Entities of spaCy's `ner` end with sentences; nothing else of it is read.
+        (
+            {"transformer": "transformer", "tagger": "tagger", "parser": "parser", "ner": "ner"},
+            "ner",
+            ["transformer", "parser"],
+        ),
+        (
+            {"transformer": "transformer", "ner": "ner", "senter": "senter", "parser": "parser"},
+            "parser",
+            ["transformer"],
+        ),
+        ({"t": "curated_transformer", "p": "parser", "n": "crf_ner"}, "n", ["t"]),
+        # A component of another's may read, and set, anything.
+        (
+            {"t": "tok2vec", "tagger": "tagger", "splitter": "splitter", "p": "parser"},
+            "p",
+            ["t", "tagger", "splitter"],
+        ),
+        ({"t": "tok2vec", "tagger": "tagger", "r": "entity_ruler"}, "r", ["t", "tagger"]),
     ],
 )
+def test_what_makes_a_difference_to_a_component(
+    factories: Dict[str, str], name: str, expected: List[str]
+) -> None:
+    config = _config(**factories)
+    assert runs_before(config, _component(name)) == expected
+    # An embedding may be of what others set.
+    first = next(iter(config["components"].values()))
+    first["model"] = {"embed": {"attrs": ["NORM", "TAG"]}}
+    before = list(factories)[: list(factories).index(name)]
+    assert runs_before(config, _component(name)) == before
+
+
 def test_no_more_is_loaded_than_what_is_read(
-    names: List[str],
-    distillation: Dict[str, Any],
-    loaded: List[str],
+    stock_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
+) -> None:
+    nlp = init_student({"paths.teacher": str(stock_teacher), **both(POSTERIOR, KL)})
+    for names, loaded in (
+        (["ner"], ["tok2vec", "parser", "ner"]),
+        (["parser"], ["tok2vec", "parser"]),
+    ):
+        components = nlp.get_pipe("ner")._teacher.head.teacher.pipelines[0]._components  # type: ignore[attr-defined]
+        mine = [component for component in components if component.name in names]
+        assert LoadedPipeline(stock_teacher, mine).nlp.component_names == loaded
+
+
+@pytest.mark.parametrize("loss", [POSTERIOR, HARD])
+def test_who_else_learns_makes_no_difference(
+    loss: Dict[str, Any],
     stock_teacher: Path,
     init_student: Callable[..., Language],
     gold: SimpleNamespace,
+    tmp_path: Path,
 ) -> None:
-    nlp = init_student({"paths.teacher": str(stock_teacher), **both(POSTERIOR, KL)})
-    teacher = nlp.get_pipe(names[0])._teacher.head.teacher.pipelines[0]
-    teacher._components = [c for c in teacher._components if c.name in names]
-    teacher._heads = names
-    assert teacher.nlp.component_names == loaded
-
-
-def test_all_is_loaded_where_what_others_set_is_read(
-    stock_teacher: Path, init_student: Callable[..., Language], tmp_path: Path
-) -> None:
-    shutil.copytree(stock_teacher, tmp_path / "teacher")
-    nlp = init_student({"paths.teacher": str(tmp_path / "teacher"), **both(POSTERIOR, KL)})
-    config = spacy.util.load_config(tmp_path / "teacher" / "config.cfg")
-    config["components"]["tagger"]["model"]["attrs"] = ["TAG"]
-    from spacy_skd.teacher.component import not_needed
-
-    pipelines = nlp.get_pipe("ner")._teacher.head.teacher.pipelines
-    assert not_needed(config, pipelines[0]._components) == []
-    del config["components"]["tagger"]["model"]["attrs"]
-    assert not_needed(config, pipelines[0]._components) == ["tagger"]
+    """A component reads what it reads in the teacher's own pipeline, other students or not."""
+    nlp = spacy.load(stock_teacher)
+    # A parser that ends a sentence after each token: no entity has two.
+    nlp.get_pipe("parser").model.get_ref("upper").get_param("W")[:] = 0
+    upper = nlp.get_pipe("parser").model.get_ref("upper").get_param("b")  # type: ignore[attr-defined]
+    upper[:] = 0
+    upper[[i for i, m in enumerate(nlp.get_pipe("parser").move_names) if m[0] == "B"]] = 9  # type: ignore[attr-defined]
+    nlp.to_disk(tmp_path / "teacher")
+    settings = {"paths.teacher": str(tmp_path / "teacher")}
+    with_parser = init_student({**settings, **both(loss, KL if loss is POSTERIOR else HARD)})
+    alone = init_student({**settings, **both(loss, KL), "components.parser.distillation": None})
+    heads: List[Any] = [nlp.get_pipe("ner")._teacher.head for nlp in (with_parser, alone)]  # type: ignore[attr-defined]
+    found = [head.scores(raw(alone, gold)) for head in heads]
+    numpy.testing.assert_array_equal(found[0].tags, found[1].tags)
+    scheme = heads[0].scheme
+    entities = [entity for tags in found[0].tags for entity in scheme.entities(tags)]
+    assert entities and {end - start for start, end, _ in entities} == {1}
+    if loss is HARD:
+        n_ents = sum(len(nlp(eg.predicted.copy()).ents) for eg in raw(nlp, gold))
+        assert n_ents == len(entities)
 
 
 # Where, and how precisely

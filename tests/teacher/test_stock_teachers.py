@@ -91,6 +91,18 @@ def test_arcs_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
     assert numpy.exp(scores.starts)[:, 1].sum() == pytest.approx(sum(len(d) > 0 for d in read))
 
 
+def test_an_analysis_without_arcs_counts(docs: Any) -> None:
+    """spaCy's own list of a beam's analyses leaves it out."""
+    nlp, _ = docs
+    doc = Doc(nlp.vocab, words=["Yes", "No"])
+    moves = SimpleNamespace(get_beam_parses=lambda beam: [(0.25, [(0, 1, "punct")])])
+    parser = SimpleNamespace(moves=moves, beam_parse=lambda docs, **_: [None])
+    found = beam_parses(parser, [doc], ["punct", "ROOT"], 2, 0.0)
+    assert numpy.exp(found.log_probs[:, 0]).tolist() == pytest.approx([0.25, 0.75])
+    assert found.heads.tolist() == [[0, 0], [0, 1]]
+    assert found.starts.tolist() == [[True, False], [True, True]]
+
+
 def test_a_narrow_beam_and_a_dense_one_hold_less(docs: Any) -> None:
     nlp, read = docs
     ner = nlp.get_pipe("ner")
@@ -468,6 +480,43 @@ def test_any_component_that_sets_heads(
     assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
 
 
+@Language.component("skd_tests_both")
+def _both(doc: Doc) -> Doc:
+    return _heads(doc) if not len(doc) else _with_entity(_heads(doc))
+
+
+def _with_entity(doc: Doc) -> Doc:
+    doc.ents = [doc.char_span(0, len(doc[0].text), label="PER")]
+    return doc
+
+
+def test_one_component_may_teach_both(
+    cnn_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    nlp = spacy.load(cnn_teacher)
+    nlp.add_pipe("skd_tests_both", name="rules")
+    nlp.to_disk(tmp_path / "teacher")
+    settings = {
+        "paths.teacher": str(tmp_path / "teacher"),
+        "paths.teacher_cache": str(tmp_path / "cache.sqlite"),
+        **both(HARD, HARD),
+        "initialize.before_init.student_to_teacher": {"ner": "rules", "parser": "rules"},
+    }
+    maps = {"parser": {"ROOT": "ROOT", "dep": "nsubj"}}
+    key = "initialize.before_init.label_maps"
+    examples: List[Example] = []
+    for labels in (["PER", "LOC"], ["LOC", "PER"]):
+        of_ner = {label: label for label in labels}
+        student = init_student({**settings, key: {**maps, "ner": of_ner}})
+        examples = [gold.make_example(d) for d in gold.docs(student.vocab, ents=False, parse=False)]
+        losses = student.update(examples)
+        assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
+        # In the cache, too, labels are what they are, whatever their order.
+        head: Any = student.get_pipe("ner")._teacher.head
+        names = {name for _, _, name in head.scheme.entities(head.scores(examples).tags[0])}
+        assert names == {"PER"}
+
+
 @Language.component("skd_tests_nothing")
 def _nothing(doc: Doc) -> Doc:
     return doc
@@ -479,7 +528,7 @@ def _nothing(doc: Doc) -> Doc:
         ("skd_tests_nothing", '"rules" set no heads and deps on "Ada'),
         (
             "merge_entities",
-            r"components \['ner', 'rules'\] merges or splits tokens, as in \"Alan T",
+            r"\[\'rules\'\] merges or splits tokens, as in \"Alan T",
         ),
     ],
 )

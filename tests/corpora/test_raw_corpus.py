@@ -1,0 +1,53 @@
+"""Texts that only the teacher annotates, from any kind of file."""
+
+from pathlib import Path
+
+import pytest
+import spacy
+import srsly
+from spacy.tokens import Doc, DocBin
+
+from spacy_skd.corpora.raw import RawCorpus
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One file of each kind, some of them in a folder of their own."""
+    vocab = spacy.blank("en").vocab
+    parsed = Doc(
+        vocab, words=["Ada", "sleeps"], heads=[1, 1], deps=["nsubj", "ROOT"], ents=["B-PER", "O"]
+    )
+    unspaced = Doc(vocab, words=["can", "not"])
+    unspaced.has_unknown_spaces = True
+    DocBin(docs=[parsed, unspaced]).to_disk(tmp_path / "a.spacy")
+    srsly.write_jsonl(tmp_path / "b.jsonl", [{"text": "One."}, {"text": "Two."}])
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "c.txt").write_text("Three.\n\nFour.\n", encoding="utf8")
+    (tmp_path / "more" / "readme.md").write_text("Not this.", encoding="utf8")
+    return tmp_path
+
+
+def test_all_files_of_a_folder_are_read(folder: Path) -> None:
+    nlp = spacy.blank("en")
+    found = list(RawCorpus(folder)(nlp))
+    assert [eg.reference.text.strip() for eg in found] == [
+        "Ada sleeps",
+        "can not",
+        "One.",
+        "Two.",
+        "Three.",
+        "Four.",
+    ]
+    for eg in found:
+        assert eg.predicted is not eg.reference
+        for attr in ("ENT_IOB", "DEP", "HEAD", "SENT_START"):
+            assert not eg.reference.has_annotation(attr)
+    assert [token.text for token in found[1].predicted] == ["can", "not"]
+    assert len(list(RawCorpus(folder / "b.jsonl")(nlp))) == 2
+
+
+def test_nothing_to_read(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r'no corpus ".*nowhere"'):
+        RawCorpus(folder / "nowhere")
+    with pytest.raises(ValueError, match=r"neither a .spacy, .jsonl or .txt file nor a folder"):
+        RawCorpus(folder / "more" / "readme.md")
