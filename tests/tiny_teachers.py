@@ -376,16 +376,34 @@ def transformer_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("spacy_transformers")
     folder = tmp_path_factory.mktemp("transformer")
     save_bert(folder, 1)
-    text = _CNN[: _CNN.index("[components.tok2vec]")] + _TRANSFORMER.format(name=folder)
-    text += "\n" + _CNN[_CNN.index("[components.ner]") :]
-    text = text.replace('"tok2vec", "ner"', '"transformer", "ner"').replace(
-        '@architectures = "spacy.Tok2VecListener.v1"\nwidth = 16\nupstream = "*"',
+    make_cnn(gold_docs, 1, _with_transformer(_CNN, folder)).to_disk(folder / "pipeline")
+    return folder / "pipeline"
+
+
+@pytest.fixture(scope="session")
+def stock_transformer_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher of spaCy's own components on a small random transformer."""
+    pytest.importorskip("spacy_transformers")
+    folder = tmp_path_factory.mktemp("stock-transformer")
+    save_bert(folder, 1)
+    make_cnn(tagged_docs, 1, _with_transformer(_STOCK, folder)).to_disk(folder / "pipeline")
+    return folder / "pipeline"
+
+
+def _with_transformer(text: str, folder: Path) -> str:
+    """A pipeline's config with a transformer in the place of its tok2vec."""
+    begin, end = text.index("[components.tok2vec]"), text.index("[components.", 200)
+    while text[end:].startswith("[components.tok2vec"):
+        end = text.index("[components.", end + 1)
+    text = text[:begin] + _TRANSFORMER.format(name=folder) + "\n" + text[end:]
+    text = text.replace('pipeline = ["tok2vec"', 'pipeline = ["transformer"')
+    listener = '@architectures = "spacy.Tok2VecListener.v1"\nwidth = 16'
+    text = text.replace(f'{listener}\nupstream = "*"', listener)
+    return text.replace(
+        listener,
         '@architectures = "spacy-transformers.TransformerListener.v1"\ngrad_factor = 1.0\n'
         'upstream = "*"\npooling = {"@layers":"reduce_mean.v1"}',
     )
-    nlp = make_cnn(gold_docs, 1, text)
-    nlp.to_disk(folder / "pipeline")
-    return folder / "pipeline"
 
 
 @pytest.fixture

@@ -343,6 +343,35 @@ def _copy(doc: Doc, nlp: Language) -> Doc:
     )
 
 
+@pytest.mark.parametrize(("ner", "parser"), [(POSTERIOR, KL), (HARD, HARD), (POSTERIOR, HARD)])
+def test_spacys_own_on_a_transformer(
+    ner: Dict[str, Any],
+    parser: Dict[str, Any],
+    stock_transformer_teacher: Path,
+    init_student: Callable[..., Language],
+    gold: SimpleNamespace,
+) -> None:
+    nlp = init_student({"paths.teacher": str(stock_transformer_teacher), **both(ner, parser)})
+    examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
+    losses = nlp.update(examples)
+    assert losses["parser_distill"] > 0
+    teacher = nlp.get_pipe("ner")._teacher.head.teacher.pipelines[0]  # type: ignore[attr-defined]
+    assert teacher.nlp.pipe_names == ["transformer", "parser", "ner"]
+    # What both components say is what the whole pipeline says.
+    whole = spacy.load(stock_transformer_teacher)
+    found: Any = nlp.get_pipe("ner")._teacher.head.scores(examples)  # type: ignore[attr-defined]
+    beam = beam_entities if ner is POSTERIOR else None
+    docs = [_unread(eg.predicted, whole) for eg in examples]
+    for name in ("transformer", "parser"):
+        docs = list(whole.get_pipe(name).pipe(docs))
+    scheme = TagScheme("BILUO", whole.get_pipe("ner").labels)  # type: ignore[attr-defined]
+    if beam is not None:
+        expected = beam(whole.get_pipe("ner"), docs, scheme, 16, 0.0001)
+    else:
+        expected = set_entities(list(whole.get_pipe("ner").pipe(docs)), scheme)
+    numpy.testing.assert_array_equal(found.tags, expected.tags)
+
+
 def test_a_softer_beam(
     stock_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
 ) -> None:
