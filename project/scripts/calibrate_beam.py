@@ -94,8 +94,10 @@ def main(
     for begin in range(0, len(examples), 64):
         batch = examples[begin : begin + 64]
         contents = [content_of(eg) for eg in batch]
-        docs = pipeline.read(batch, contents, contents)
-        chain, parses = (pipeline.predict(component, docs) for component in (ner, parser))
+        chain, parses = (
+            pipeline.predict(component, pipeline.read(component, batch, contents, contents))
+            for component in (ner, parser)
+        )
         tags = numpy.concatenate([gold_tags(eg, scheme) for eg in batch])
         heads = numpy.concatenate([gold_parse(eg)[0] for eg in batch])
         # Nearly all tokens are outside, and known to be.
