@@ -196,7 +196,8 @@ def entry_key(teacher: bytes, reading: Sequence[Any], content: bytes) -> bytes:
     content (bytes): A digest of what the teacher reads.
     RETURNS (bytes): A digest.
     """
-    return sha256(srsly.msgpack_dumps([FORMAT, teacher, list(reading), content])).digest()
+    asked = srsly.json_dumps([FORMAT, list(reading)]).encode("utf8")
+    return sha256(b"\0".join((asked, teacher, content))).digest()
 
 
 def digest_of_folder(path: Path) -> bytes:
