@@ -14,9 +14,10 @@ TEMPLATE = Path(__file__).parents[1] / "configs" / "distill.cfg"
 ATTACH = "spacy-skd.attach_teacher.v1"
 
 # Which of a teacher's components a student's may learn from without being told.
-_OURS = ("crf_ner", "biaffine_parser")
-_BEAM_MAX_LENGTH = 100
 _KIN = {"crf_ner": ENTITIES, "biaffine_parser": PARSES}
+
+# How long docs may be that a beam reads: over a long one its analyses differ in a small part of it.
+_BEAM_MAX_LENGTH = 100
 
 
 def make_config(teacher: str) -> Config:
@@ -44,8 +45,7 @@ def make_config(teacher: str) -> Config:
     config = template.copy()
     config["nlp"]["lang"] = its["nlp"]["lang"]
     config["nlp"]["tokenizer"] = its["nlp"]["tokenizer"]
-    if any(_factory(its, name) not in _OURS for name in names.values()):
-        # A beam over a long doc holds analyses that differ in a small part of it.
+    if any(_factory(its, name) not in _KIN for name in names.values()):
         config["corpora"]["train"]["max_length"] = _BEAM_MAX_LENGTH
     config["nlp"]["pipeline"] = list(names.values())
     # References between settings of a component carry its name.

@@ -172,8 +172,8 @@ class LoadedPipeline:
 
     def _annotated(self, component: TeacherComponent, docs: List[Doc]) -> List[Doc]:
         """Docs with what a component sets."""
-        alone = list(self._before.values()).count(self._before[component.name]) == 1
-        docs = self._run([component.name], docs if alone else [doc.copy() for doc in docs])
+        # What was read is kept as it is, for other components and for the next batch.
+        docs = self._run([component.name], [doc.copy() for doc in docs])
         if component.scheme is None:
             for doc in docs:
                 if len(doc) and not doc.has_annotation("DEP"):

@@ -252,6 +252,21 @@ def test_who_else_learns_makes_no_difference(
         assert n_ents == len(entities)
 
 
+def test_what_a_component_sets_is_not_there_when_it_reads_a_text_again(
+    stock_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
+) -> None:
+    """The texts of one batch are kept for the next, as its upstream left them."""
+    nlp = init_student({"paths.teacher": str(stock_teacher), **both(HARD, HARD)})
+    examples = raw(nlp, gold)
+    for batch in (examples, examples[:3]):
+        for name in ("parser", "ner"):
+            scores_of(nlp, name, batch)
+    kept = nlp.get_pipe("ner")._teacher.head.teacher.pipelines[0]._docs  # type: ignore[attr-defined]
+    assert sorted(kept) == [("tok2vec",), ("tok2vec", "parser")]
+    assert not any(doc.has_annotation("DEP") for doc in kept["tok2vec",].values())
+    assert not any(doc.has_annotation("ENT_IOB") for of in kept.values() for doc in of.values())
+
+
 # Where, and how precisely
 
 
