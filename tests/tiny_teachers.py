@@ -86,14 +86,7 @@ def make_example(doc: Doc) -> Example:
     return Example(predicted, doc)
 
 
-_CNN = """
-[nlp]
-lang = "en"
-pipeline = ["tok2vec", "ner", "parser"]
-
-[components]
-
-[components.tok2vec]
+_TOK2VEC = """[components.tok2vec]
 factory = "tok2vec"
 
 [components.tok2vec.model]
@@ -105,7 +98,19 @@ embed_size = 100
 window_size = 1
 maxout_pieces = 2
 subword_features = true
+"""
 
+_CNN = (
+    """
+[nlp]
+lang = "en"
+pipeline = ["tok2vec", "ner", "parser"]
+
+[components]
+
+"""
+    + _TOK2VEC
+    + """
 [components.ner]
 factory = "crf_ner"
 scheme = "BILUO"
@@ -134,6 +139,7 @@ nO = null
 width = 16
 upstream = "*"
 """
+)
 
 _DISTILLATION = """
 [paths]
@@ -248,26 +254,17 @@ def cnn_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-_STOCK = """
+_STOCK = (
+    """
 [nlp]
 lang = "en"
 pipeline = ["tok2vec", "tagger", "parser", "ner"]
 
 [components]
 
-[components.tok2vec]
-factory = "tok2vec"
-
-[components.tok2vec.model]
-@architectures = "spacy.HashEmbedCNN.v2"
-pretrained_vectors = null
-width = 16
-depth = 1
-embed_size = 100
-window_size = 1
-maxout_pieces = 2
-subword_features = true
-
+"""
+    + _TOK2VEC
+    + """
 [components.tagger]
 factory = "tagger"
 
@@ -309,6 +306,7 @@ use_upper = true
 @architectures = "spacy.Tok2VecListener.v1"
 width = 16
 """
+)
 
 
 def tagged_docs(vocab: Any) -> List[Doc]:

@@ -5,7 +5,19 @@ from collections import defaultdict
 from copy import copy
 from itertools import tee
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 from spacy.language import Language
 from spacy.util import get_package_path, is_package, load_config
@@ -99,19 +111,10 @@ def attach_teacher(
                 )
                 for folder in folders
             ]
-            for folder, other in zip(folders, found):
-                if (other.gives, other.labels, other.scheme) != (
-                    found[0].gives,
-                    found[0].labels,
-                    found[0].scheme,
-                ):
-                    raise ValueError(
-                        f'The teachers "{folders[0]}" and "{folder}" can\'t be averaged: their '
-                        f'components "{other.name}" have other labels or schemes, or one gives '
-                        f"{found[0].gives} and the other {other.gives}."
-                    )
+            _check_alike(folders, found)
             components[student] = found[0]
             shared[folders].append(student)
+            _check_cache(cache, folders)
         remove_block(nlp.config)
         if then is not None:
             # First, as it may give the student another tokenizer.
@@ -131,12 +134,6 @@ def attach_teacher(
                 )
                 for f in folders
             ]
-            for f in folders:
-                if cache and f.resolve() in Path(cache).resolve().parents:
-                    raise ValueError(
-                        f'The cache "{cache}" is in the teacher\'s own folder, which it would '
-                        "change: set another path."
-                    )
             teacher = PipelineTeacher(pipelines, Path(cache) if cache else None)
             for student in learners:
                 component, pipe = components[student], students[student]
@@ -149,6 +146,27 @@ def attach_teacher(
                 pipe.set_teacher(head)
 
     return before_init
+
+
+def _check_alike(folders: Sequence[Path], found: Sequence[TeacherComponent]) -> None:
+    """Whether several teachers' components can be averaged."""
+    first = found[0]
+    for folder, other in zip(folders, found):
+        if (other.gives, other.labels, other.scheme) != (first.gives, first.labels, first.scheme):
+            raise ValueError(
+                f'The teachers "{folders[0]}" and "{folder}" can\'t be averaged: their components '
+                f'"{other.name}" have other labels or schemes, or one gives {first.gives} and the '
+                f"other {other.gives}."
+            )
+
+
+def _check_cache(cache: Optional[Union[str, Path]], folders: Sequence[Path]) -> None:
+    """A teacher is known by its files, which its scores must not change."""
+    if cache and any(folder.resolve() in Path(cache).resolve().parents for folder in folders):
+        raise ValueError(
+            f'The cache "{cache}" is in the teacher\'s own folder, which it would change: set '
+            "another path."
+        )
 
 
 def label_map(name: str, given: Any) -> LabelMap:

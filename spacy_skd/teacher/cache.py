@@ -110,7 +110,7 @@ class ScoreCache:
         entries (Dict[bytes, Entry]): By key.
         about (str): Which teacher's component they are of; for `holdings`.
         """
-        rows = [(key, _encode(entry), count_tokens(entry)) for key, entry in entries.items()]
+        rows = [(key, encode(entry), count_tokens(entry)) for key, entry in entries.items()]
         if self._is_full:
             return
         with self._explained(), self._unless_full():
@@ -143,7 +143,7 @@ class ScoreCache:
     def _read(self, key: bytes) -> Optional[Entry]:
         for db in self._all:
             row = db.execute(f"SELECT value FROM {_SCORES} WHERE key = ?", (key,)).fetchone()
-            entry = None if row is None else _decode(row[0])
+            entry = None if row is None else decode(row[0])
             if entry is not None:
                 return entry
         return None
@@ -218,13 +218,15 @@ def _has_scores(db: sqlite3.Connection) -> bool:
     return bool(db.execute(query, (_SCORES,)).fetchone()[0])
 
 
-def _encode(entry: Entry) -> bytes:
+def encode(entry: Entry) -> bytes:
+    """RETURNS (bytes): An entry as it is stored: a checksum, and names, types, shapes and data."""
     parts = {name: [a.dtype.str, a.shape, a.tobytes()] for name, a in entry.items()}
     data = msgpack.packb(parts, use_bin_type=True)
     return zlib.crc32(data).to_bytes(4, "big") + data
 
 
-def _decode(value: bytes) -> Optional[Entry]:
+def decode(value: bytes) -> Optional[Entry]:
+    """RETURNS (Optional[Entry]): The entry, None if it is damaged."""
     checksum, data = value[:4], value[4:]
     if zlib.crc32(data).to_bytes(4, "big") != checksum:
         return None

@@ -438,6 +438,17 @@ def test_texts_are_checked_where_the_tokenizer_is_another(
         assert head.teacher.pipelines[0].tokens == expected
 
 
+def test_a_cache_in_the_teacher_s_own_folder(
+    cnn_teacher: Path, init_student: Callable[..., Language], tmp_path: Path
+) -> None:
+    """It would make the teacher another one with each entry."""
+    shutil.copytree(cnn_teacher, tmp_path / "t")
+    settings = {"paths.teacher": str(tmp_path / "t")}
+    with pytest.raises(ValueError, match="is in the teacher's own folder"):
+        init_student({**settings, "paths.teacher_cache": str(tmp_path / "t" / "c.sqlite")})
+    init_student({**settings, "paths.teacher_cache": str(tmp_path / "c.sqlite")})
+
+
 def test_a_sourced_component_is_checked_when_the_teacher_is_attached(
     cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
 ) -> None:
