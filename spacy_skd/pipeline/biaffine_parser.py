@@ -390,7 +390,9 @@ class BiaffineParser(StructuredPipe):
 
     def _gold_labels(self, eg: Example) -> Iterable[str]:
         check_heads(eg.reference)
-        return {dep_label(token.dep_) for token in eg.reference if token.dep}
+        strings = self.vocab.strings
+        deps = set(eg.reference.to_array("DEP").tolist()) - {0}
+        return {dep_label(strings[dep]) for dep in deps}
 
     def _resize_model(self) -> None:
         resize_biaffine_parser(self.model, len(self.labels))

@@ -272,8 +272,7 @@ class StructuredPipe(TrainablePipe):
         for eg in examples:
             labels.update(self._gold_labels(eg))
             # The second is what spaCy makes up when `nlp.initialize` is called without examples.
-            words = [token.text for token in eg.reference]
-            has_gold = has_gold or self._has_gold(eg.reference) or words == ["x", "y", "z"]
+            has_gold = has_gold or self._has_gold(eg.reference) or eg.reference.text == "x y z "
         if labels or self.labels:
             return sorted(labels)
         if self._teacher.head is not None:
