@@ -390,7 +390,7 @@ class BiaffineParser(StructuredPipe):
 
     def _gold_labels(self, eg: Example) -> Iterable[str]:
         check_heads(eg.reference)
-        strings = self.vocab.strings
+        strings = eg.reference.vocab.strings
         deps = set(eg.reference.to_array("DEP").tolist()) - {0}
         return {dep_label(strings[dep]) for dep in deps}
 

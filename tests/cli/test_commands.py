@@ -173,7 +173,8 @@ def test_a_config_for_what_the_teacher_has(cnn_teacher: Path, tmp_path: Path) ->
     weights = config["training"]["score_weights"]
     assert weights["ents_f"] == 1 and weights["dep_las"] == 0
     interpolated = config.interpolate()
-    assert interpolated["components"]["people"]["model"]["tok2vec"]["tok2vec"]["embed"]["width"]
+    tok2vec = interpolated["components"]["people"]["model"]["tok2vec"]["tok2vec"]
+    assert tok2vec["embed"]["embed"]["width"]
     nlp.remove_pipe("people")
     nlp.to_disk(tmp_path / "nothing")
     with pytest.raises(ValueError, match="no component that sets entities or a parse"):
