@@ -1,9 +1,7 @@
 """Distributions over the tag sequences of linear chains.
 
 A chain's log potentials are one (n_tags, n_tags) matrix a token, and its partition function is
-their product. Docs run to thousands of tokens, so the product is taken pairwise, all docs of a
-batch together: log2(longest) levels of batched matrix products instead of one step a token. With
-many tags that costs more than the steps do: then it is a vector times one matrix after the other.
+their product.
 """
 
 from dataclasses import dataclass, replace
@@ -14,19 +12,7 @@ import torch
 from torch import Tensor
 
 from ..schemes import ValidTags
-
-# The log potential of what can't occur. Finite, so that differences of two of them aren't NaN.
-IMPOSSIBLE = -1e30
-
-# Scaled probabilities are exact while no product of them underflows float64. Within a block of
-# tokens that is sure as long as no potential lies further than this below the largest of its
-# token; between blocks it's looked at.
-_SPAN = 50.0
-_BLOCK = 8
-_SMALLEST = 1e-90
-
-# A step over all docs costs about as much as so many multiplications in a product of matrices.
-_STEP = 1.5e5
+from .forward_backward import IMPOSSIBLE, log_partition_by_pieces
 
 
 @dataclass
@@ -84,14 +70,15 @@ def potentials(
     may_follow = torch.tensor(valid.transitions, device=device)
     may_start = torch.tensor(valid.start, device=device)
     may_end = torch.tensor(valid.end, device=device)
-    _, last = doc_ends(lengths, device)
-    can_be = ~last[:, None] | may_end
+    last = torch.from_numpy(numpy.cumsum([n for n in lengths if n], dtype=int) - 1).to(device)
+    unary = emissions.double()
+    ending = (unary.index_select(0, last) + end.double()).masked_fill(~may_end, IMPOSSIBLE)
+    unary = unary.index_copy(0, last, ending)
     if allowed is not None:
-        can_be = can_be & allowed
-    unary = emissions.double() + last[:, None] * end.double()
+        unary = unary.masked_fill(~allowed, IMPOSSIBLE)
     first = start.double().masked_fill(~may_start, IMPOSSIBLE).expand(transitions.shape)
     before = torch.stack([transitions.double().masked_fill(~may_follow, IMPOSSIBLE), first])
-    return ChainPotentials(before, unary.masked_fill(~can_be, IMPOSSIBLE), lengths)
+    return ChainPotentials(before, unary, lengths)
 
 
 def log_partition(phi: ChainPotentials) -> Tensor:
@@ -106,16 +93,11 @@ def log_partition(phi: ChainPotentials) -> Tensor:
     log_z = phi.unary.new_zeros(len(phi.lengths)) + phi.unary[:0].sum()
     if not filled:
         return log_z
-    counts = numpy.array([phi.lengths[d] for d in filled])
-    n_tags = phi.unary.shape[1]
-    is_wide = counts.sum() * float(n_tags) ** 3 > counts.max() * _STEP
+    lengths = [phi.lengths[d] for d in filled]
     # On scaled probabilities where that is exact, in log space where potentials span too much.
-    scaled = _scale(phi)
-    sums: Optional[Tensor] = None
-    if scaled is not None:
-        sums = (_stepwise_sum if is_wide else _pairwise_sum)(scaled, counts)
+    sums = log_partition_by_pieces(phi.before, phi.unary, lengths)
     if sums is None:
-        sums = _log_space_sum(phi, counts)
+        sums = _log_space_sum(phi, numpy.array(lengths))
     return log_z.index_copy(0, torch.tensor(filled, device=phi.unary.device), sums)
 
 
@@ -210,116 +192,6 @@ def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
     return best, tags
 
 
-@dataclass
-class _Scaled:
-    """Potentials as probabilities, each matrix and row divided by its largest value.
-
-    before (Tensor): (2, n_tags, n_tags), and its log scale, (2,).
-    unary (Tensor): (n_tokens, n_tags), and its log scale, (n_tokens,).
-    """
-
-    before: Tensor
-    before_scale: Tensor
-    unary: Tensor
-    unary_scale: Tensor
-
-
-def _scale(phi: ChainPotentials) -> Optional[_Scaled]:
-    """RETURNS (Optional[_Scaled]): The potentials' exponentials, None if they might underflow."""
-    # The scales cancel, so no gradient needs to pass through them.
-    before_scale = phi.before.detach().amax((1, 2))
-    unary_scale = phi.unary.detach().amax(1)
-    before = phi.before - before_scale[:, None, None]
-    unary = phi.unary - unary_scale[:, None]
-    lowest = [
-        x.masked_fill(x < IMPOSSIBLE / 2, 0.0).amin() for x in (before.detach(), unary.detach())
-    ]
-    if sum(lowest) < -_SPAN:
-        return None
-    return _Scaled(before.exp(), before_scale, unary.exp(), unary_scale)
-
-
-def _log_of_scaled(total: Tensor, scale: Tensor) -> Tensor:
-    """RETURNS (Tensor): The log of sums and their log scales, -inf where nothing is possible."""
-    log_z = total.clamp(min=_SMALLEST).log() + scale
-    return log_z.masked_fill((total == 0) | (scale < IMPOSSIBLE / 2), -torch.inf)
-
-
-def _pairwise_sum(scaled: _Scaled, counts: numpy.ndarray) -> Optional[Tensor]:
-    """Multiply each doc's matrices pairwise; None if that might underflow.
-
-    scaled (_Scaled): The potentials.
-    counts (ndarray): int, (n_docs,); tokens in each doc that has any.
-    RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
-    """
-    device = scaled.unary.device
-    # Fill each doc up to whole blocks with identity matrices.
-    n_blocks = -(-counts // _BLOCK)
-    index, is_real = _fill_up(counts, n_blocks * _BLOCK)
-    kind = numpy.where(is_real, 0, 2)
-    kind[numpy.cumsum(n_blocks * _BLOCK) - n_blocks * _BLOCK] = 1
-    kinds = torch.from_numpy(kind).to(device)
-    tokens = torch.from_numpy(index).to(device)
-    identity = torch.eye(scaled.before.shape[1], dtype=scaled.before.dtype, device=device)[None]
-    product = torch.cat([scaled.before, identity]).index_select(0, kinds)
-    ones = torch.ones_like(scaled.unary[:1])
-    product = product * torch.cat([scaled.unary, ones]).index_select(0, tokens)[:, None, :]
-    scale = _with_row(scaled.unary_scale).index_select(0, tokens)
-    scale = scale + _with_row(scaled.before_scale).index_select(0, kinds)
-    for _ in range(_BLOCK.bit_length() - 1):
-        product, scale = _multiply_pairs(product, scale)
-    counts = n_blocks
-    while True:
-        largest = product.detach().amax((1, 2))
-        largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-        product = product / largest[:, None, None]
-        scale = scale + largest.log()
-        if ((product > 0) & (product < _SMALLEST)).any():
-            return None
-        if counts.max() == 1:
-            break
-        # The odd one out at the end of a doc is paired with the identity.
-        pairs = (counts + 1) // 2
-        places = torch.from_numpy(_fill_up(counts, 2 * pairs)[0]).to(device)
-        product = torch.cat([product, identity]).index_select(0, places)
-        product, scale = _multiply_pairs(product, _with_row(scale).index_select(0, places))
-        counts = pairs
-    # All rows are the same, as they are at each doc's first token.
-    return _log_of_scaled(product[:, 0].sum(1), scale)
-
-
-def _stepwise_sum(scaled: _Scaled, counts: numpy.ndarray) -> Optional[Tensor]:
-    """Multiply a row of ones by each doc's matrices in turn; None if that might underflow.
-
-    scaled (_Scaled): The potentials.
-    counts (ndarray): int, (n_docs,); tokens in each doc that has any.
-    RETURNS (Optional[Tensor]): float64, (n_docs,); log sums.
-    """
-    order, by_position, reach = _by_position(counts, scaled.unary.device)
-    factors = scaled.unary.index_select(0, by_position).split(reach)
-    scales = scaled.unary_scale.index_select(0, by_position).split(reach)
-    transitions, start = scaled.before
-    forward, scale = factors[0] * start[0], scales[0] + scaled.before_scale[1]
-    done: List[Tuple[Tensor, Tensor]] = []
-    smallest: List[Tensor] = []
-    for t in range(1, len(reach)):
-        # Docs that ended before this position are the last ones in the order.
-        done.append((forward[reach[t] :], scale[reach[t] :]))
-        forward, scale = forward[: reach[t]], scale[: reach[t]] + scales[t]
-        scale = scale + scaled.before_scale[0]
-        forward = (forward @ transitions) * factors[t]
-        largest = forward.detach().amax(1)
-        largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-        forward, scale = forward / largest[:, None], scale + largest.log()
-        smallest.append(((forward > 0) & (forward < _SMALLEST)).any())
-    if smallest and bool(torch.stack(smallest).any()):
-        return None
-    done.append((forward, scale))
-    total = torch.cat([sums for sums, _ in done[::-1]]).sum(1)
-    log_z = _log_of_scaled(total, torch.cat([scales for _, scales in done[::-1]]))
-    return log_z.index_select(0, order)
-
-
 def _by_position(counts: numpy.ndarray, device: torch.device) -> Tuple[Tensor, Tensor, List[int]]:
     """Lay out docs position by position, at each the longest doc first.
 
@@ -335,31 +207,6 @@ def _by_position(counts: numpy.ndarray, device: torch.device) -> Tuple[Tensor, T
     tokens = numpy.concatenate([begins[:r] + p for p, r in enumerate(reach)])
     places = numpy.argsort(order)
     return torch.from_numpy(places).to(device), torch.from_numpy(tokens).to(device), reach
-
-
-def _fill_up(counts: numpy.ndarray, filled: numpy.ndarray) -> Tuple[numpy.ndarray, numpy.ndarray]:
-    """Lay out runs of elements in longer runs.
-
-    counts (ndarray): int, (n,); the length of each run.
-    filled (ndarray): int, (n,); the length it is to have.
-    RETURNS (Tuple[ndarray, ndarray]): int, (filled.sum(),), the element at each place,
-        counts.sum() for none, and whether there is one.
-    """
-    in_run = numpy.arange(filled.sum()) - numpy.repeat(numpy.cumsum(filled) - filled, filled)
-    is_real = in_run < numpy.repeat(counts, filled)
-    element = in_run + numpy.repeat(numpy.cumsum(counts) - counts, filled)
-    return numpy.where(is_real, element, counts.sum()), is_real
-
-
-def _with_row(tensor: Tensor) -> Tensor:
-    """RETURNS (Tensor): The tensor with a row of zeros added."""
-    return torch.cat([tensor, tensor.new_zeros(1, *tensor.shape[1:])])
-
-
-def _multiply_pairs(product: Tensor, scale: Tensor) -> Tuple[Tensor, Tensor]:
-    """RETURNS (Tuple[Tensor, Tensor]): Half as many matrices and log scales."""
-    left, right = product.view(-1, 2, *product.shape[1:]).unbind(1)
-    return torch.bmm(left, right), scale.view(-1, 2).sum(1)
 
 
 def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray) -> Tensor:

@@ -24,6 +24,8 @@ def gold_nll(
     def loss(tensors: ChainTensors) -> Tensor:
         device = tensors.emissions.device
         arguments = tensors, scores.lengths, valid, mask(allowed, device), floats(weights, device)
+        if not wrong:
+            return nll(*arguments)
         known = [(d, mask(tags, device)) for d, tags in wrong]
         return nll(*arguments) + nll_of_others(*arguments, known)
 
@@ -55,25 +57,30 @@ def nll(
     if not docs:
         return scores.emissions.sum() * 0.0
     device = weights.device
-    tokens = torch.cat([torch.arange(ends[d] - lengths[d], ends[d]) for d in docs]).to(device)
-    emissions = scores.emissions.index_select(0, tokens)
-    allowed = allowed.index_select(0, tokens)
-    lengths = [lengths[d] for d in docs]
+    emissions = scores.emissions
+    if docs != list(range(len(lengths))):
+        tokens = torch.cat([torch.arange(ends[d] - lengths[d], ends[d]) for d in docs]).to(device)
+        emissions, allowed = emissions.index_select(0, tokens), allowed.index_select(0, tokens)
+        weights = weights.index_select(0, torch.tensor(docs, device=device))
+        lengths = [lengths[d] for d in docs]
     chain = (scores.transitions, scores.start, scores.end)
     log_z = log_partition(potentials(emissions, *chain, lengths, valid))
-    n = sum(lengths[: len(exact)])
-    exact_lengths, partial_lengths = lengths[: len(exact)], lengths[len(exact) :]
-    tags = allowed[:n].long().argmax(1)
-    of_path = _path_score(emissions[:n], *chain, exact_lengths, valid, tags)
-    phi = potentials(emissions[n:], *chain, partial_lengths, valid, allowed[n:])
-    gold = torch.cat([of_path, log_partition(phi)])
+    if not incomplete:
+        gold = _path_score(emissions, *chain, lengths, valid, allowed.byte().argmax(1))
+    else:
+        n = sum(lengths[: len(exact)])
+        exact_lengths, partial_lengths = lengths[: len(exact)], lengths[len(exact) :]
+        tags = allowed[:n].byte().argmax(1)
+        of_path = _path_score(emissions[:n], *chain, exact_lengths, valid, tags)
+        phi = potentials(emissions[n:], *chain, partial_lengths, valid, allowed[n:])
+        gold = torch.cat([of_path, log_partition(phi)])
     impossible = torch.isneginf(gold.detach()).nonzero()
     if len(impossible):
         raise ValueError(
             f"Doc {docs[int(impossible[0])]} of the batch has no tag sequence that is valid in the "
             "tagging scheme and agrees with its annotation."
         )
-    return (weights.index_select(0, torch.tensor(docs, device=device)) * (log_z - gold)).sum()
+    return (weights * (log_z - gold)).sum()
 
 
 def _path_score(

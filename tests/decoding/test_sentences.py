@@ -24,7 +24,7 @@ def split(begin, end, margins, presets, max_tokens):
     )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     docs=st.lists(
         st.lists(st.tuples(st.integers(-3, 3), st.sampled_from([-1, -1, 0, 1])), max_size=25),

@@ -52,7 +52,7 @@ def test_number_of_trees():
 
 
 @pytest.mark.filterwarnings("error")
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     longest=st.integers(1, 5),
     kind=st.sampled_from(["float", "huge", "ties", "roots", "equal"]),
@@ -152,7 +152,7 @@ def test_greedy_tree_stays_on_the_device(length, monkeypatch):
     assert_array_equal(decode_heads(group, heads_to_arcs(group, heads)), heads)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), data=st.data())
 def test_only_failing_sentences_go_to_the_exact_algorithm(lengths, data):
     group = make_group(lengths)

@@ -63,7 +63,7 @@ def random_allowed(rng, scheme, lengths):
     return allowed
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     scheme=st.sampled_from(SCHEMES),
     n_docs=st.integers(0, 8),

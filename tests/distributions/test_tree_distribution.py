@@ -57,7 +57,7 @@ def test_marginals_are_differentiable() -> None:
     assert torch.autograd.gradcheck(lambda x: arc_marginals(x, is_arc), arcs)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     scale=st.sampled_from([0.01, 1.0, 30.0, 1e3, 1e4]),
@@ -126,7 +126,7 @@ def test_k_best(search, structures, k: int, scale: float) -> None:
         assert (heads[s, :, length:] == 0).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 16), ties=st.booleans())
 def test_k_best_trees_with_ties(seed: int, k: int, ties: bool) -> None:
     arcs, is_arc = make_arcs([4], seed)

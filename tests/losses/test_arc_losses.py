@@ -308,7 +308,7 @@ def test_sentences_do_not_know_their_batch(objective: Any) -> None:
     assert_allclose(total, loss, rtol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 8), max_size=5),
     seed=st.integers(0, 1000),

@@ -301,7 +301,7 @@ def test_docs_do_not_know_their_batch(objective: Any, scheme: TagScheme) -> None
     assert_allclose(back, gradient.emissions[tokens], rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(0, 6), max_size=5),
     seed=st.integers(0, 1000),

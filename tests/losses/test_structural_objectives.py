@@ -282,7 +282,7 @@ def test_tags_that_one_side_lacks_count_nowhere(objective: Any, scheme: TagSchem
     st.sampled_from([0.1, 1.0, 100.0]),
     st.integers(1, 4),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_of_chains_is_never_negative_and_always_finite(
     seed: int, scale: float, temperature: float, k: int
 ) -> None:
@@ -479,7 +479,7 @@ def test_heads_chosen_one_by_one_are_local(objective: Any, same: Any) -> None:
     st.sampled_from([0.1, 1.0, 30.0, 1e4]),
     st.sampled_from([0.1, 1.0, 100.0]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_of_arcs_is_never_negative_and_always_finite(
     lengths: List[int], seed: int, scale: float, temperature: float
 ) -> None:

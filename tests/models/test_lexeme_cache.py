@@ -251,7 +251,7 @@ def test_limit_is_checked() -> None:
         LexemeCache(hash_embed(), max_lexemes=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.sampled_from("a A b 's n't 1 22 - \n".split(" ")), max_size=8)))
 def test_any_order_of_any_words(batches: List[List[str]]) -> None:
     nlp = spacy.blank("en")

@@ -57,7 +57,7 @@ def _enumerated_loss(ner: Any, docs: List[Doc], gold: List[List[Optional[str]]])
     return float(loss)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.sampled_from(["B-X", "B-Y", "I", "O", "", "blocked", "space"]), min_size=0, max_size=8

@@ -59,7 +59,7 @@ def cut_texts(draw: st.DrawFn) -> Tuple[List[str], List[str]]:
     return cut(), cut()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cut_texts())
 def test_the_same_characters_are_one_to_one(drawn: Tuple[List[str], List[str]]) -> None:
     mine, its = drawn

@@ -45,7 +45,7 @@ def _entities(scheme: TagScheme, tags: Any) -> Any:
     return tuple(e for e in scheme.entities(tags) if e[2])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(["BIO", "BILUO"]),
     st.sampled_from(["BIO", "BILUO"]),

@@ -290,7 +290,8 @@ def test_equal_docs_are_read_once(
     scores = teacher.scores("ner", [examples[0], examples[1], examples[0]], None)
     n, m = len(examples[0].predicted), len(examples[1].predicted)
     assert scores.lengths == [n, m, n]
-    numpy.testing.assert_array_equal(scores.emissions[:n], scores.emissions[n + m :])
+    # Their places in a matrix product may change their last bits.
+    numpy.testing.assert_allclose(scores.emissions[:n], scores.emissions[n + m :], atol=1e-5)
     assert read[0][0] is read[0][2]
 
 

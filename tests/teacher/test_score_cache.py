@@ -124,7 +124,7 @@ def split(scores: Any, lengths: List[int], prune: bool = False) -> Tuple[Entry, 
     return in_common(scores), split_docs(scores, lengths, prune)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(chains(), st.sampled_from([1.0, 100.0, 1e4]))
 def test_chains_come_together_nearly_as_they_were(scores: ChainScores, size: float) -> None:
     scores.emissions *= size
@@ -140,7 +140,7 @@ def test_chains_come_together_nearly_as_they_were(scores: ChainScores, size: flo
         assert (back.emissions.max(1) == scores.emissions.max(1)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arcs())
 def test_arcs_come_together_as_they_were(drawn: Any) -> None:
     scores, lengths = drawn
@@ -148,7 +148,7 @@ def test_arcs_come_together_as_they_were(drawn: Any) -> None:
     assert_same(join_docs(entries, common), scores)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arcs(), st.sampled_from([0.1, 1.0, 5.0, 1e3]))
 def test_pruned_arcs_keep_the_probable_and_the_rest_s_share(drawn: Any, size: float) -> None:
     scores, lengths = drawn
@@ -184,7 +184,7 @@ def _assert_pruned(mine: Any, its: Any, mask: Any, keep: int) -> None:
     numpy.testing.assert_allclose(*log_z, rtol=1e-3, atol=2e-3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arcs(), st.booleans(), st.randoms(use_true_random=False))
 def test_docs_come_together_in_another_batch(drawn: Any, prune: bool, rand: Any) -> None:
     scores, lengths = drawn
@@ -198,7 +198,7 @@ def test_docs_come_together_in_another_batch(drawn: Any, prune: bool, rand: Any)
     assert_same(back, join_docs(entries, common), **kwargs)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(arcs(), st.booleans())
 def test_entries_are_written_and_read_as_they_were(drawn: Any, prune: bool) -> None:
     scores, lengths = drawn

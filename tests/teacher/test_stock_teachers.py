@@ -157,7 +157,7 @@ def parses(draw: st.DrawFn) -> Any:
     return Parses(heads, labels, starts, log_probs, lengths), n_labels
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(parses(), st.sampled_from([1.0, 2.5]), st.sampled_from([None, 1, 2]))
 def test_each_analysis_gives_its_probability_to_its_arcs(
     drawn: Any, temperature: float, n_heads: Any
@@ -200,7 +200,7 @@ def test_each_analysis_gives_its_probability_to_its_arcs(
         offset += length
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(parses())
 def test_analyses_come_together_as_they_were(drawn: Any) -> None:
     found, n_labels = drawn
