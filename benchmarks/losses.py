@@ -1,4 +1,4 @@
-"""The losses in closed form beside their definitions, and the CRF beside a loop over positions."""
+"""The losses in closed form beside their definitions, and the CRF beside pytorch-crf's."""
 
 from functools import partial
 from typing import Any, List
@@ -6,11 +6,13 @@ from typing import Any, List
 import numpy
 import torch
 from torch import Tensor
+from torchcrf import CRF
 
 from spacy_skd.losses import SubstructureKL, SubstructureMSE, chain_nll
 from spacy_skd.schemes import TagScheme
 from spacy_skd.scores import ChainScores
 
+from .memory import peak_growth
 from .pairs import Pair
 
 DOCS, TOKENS = 64, 50
@@ -40,27 +42,35 @@ def pairs() -> List[Pair]:
         scheme = TagScheme("BILUO", [f"L{i}" for i in range(n_labels)])
         student, teacher = (make_scores(scheme, seed, DOCS, TOKENS) for seed in (0, 1))
         weights: Any = numpy.ones((DOCS * TOKENS,), dtype="f")
-        shape = f"{DOCS} x {TOKENS} x {len(scheme)} tags"
-        for loss in (SubstructureMSE(), SubstructureKL(temperature=2.0)):
-            found.append(
-                Pair(
-                    f"{type(loss).__name__}, {shape}",
-                    "(T, L, L) tensor",
-                    partial(loss.chain, student, teacher, scheme.valid, weights),
-                    partial(_full, loss, student, teacher, scheme.valid),
-                )
-            )
+        shape = f"{DOCS} x {TOKENS} tokens x {len(scheme)} tags"
         tags = numpy.zeros((DOCS * TOKENS,), dtype="i8")
         allowed: Any = numpy.eye(len(scheme), dtype=bool)[tags]
         docs: Any = numpy.ones((DOCS,), dtype="f")
         found.append(
             Pair(
                 f"CRF negative log-likelihood, {shape}",
-                "log-space loop over positions",
+                "pytorch-crf",
                 partial(chain_nll, student, scheme.valid, allowed, docs),
-                partial(_loop_nll, student, scheme.valid, tags),
+                partial(_crf_nll, CRF(len(scheme), batch_first=True), student, tags),
+                target=3.0,
             )
         )
+        for loss in (SubstructureMSE(), SubstructureKL(temperature=2.0)):
+            ours = partial(loss.chain, student, teacher, scheme.valid, weights)
+            peer = partial(_full, loss, student, teacher, scheme.valid)
+            name = f"{type(loss).__name__}, {shape}"
+            found.append(Pair(name, "the (T, L, L) tensor in torch", ours, peer, target=5.0))
+            found.append(
+                Pair(
+                    f"{name}: memory",
+                    "the (T, L, L) tensor in torch",
+                    partial(peak_growth, ours),
+                    partial(peak_growth, peer),
+                    target=5.0,
+                    unit="MiB",
+                    rounds=3,
+                )
+            )
     return found
 
 
@@ -85,18 +95,8 @@ def _full(loss: Any, student: ChainScores, teacher: ChainScores, valid: Any) -> 
     value.backward()
 
 
-def _loop_nll(scores: ChainScores, valid: Any, tags: numpy.ndarray) -> None:
-    emissions, transitions, start, end = (
-        torch.tensor(a).requires_grad_()
-        for a in (scores.emissions, scores.transitions, scores.start, scores.end)
-    )
-    unary = emissions.view(DOCS, TOKENS, -1)
-    pairwise = transitions.masked_fill(~torch.tensor(valid.transitions), -1e30)
-    alpha = unary[:, 0] + start.masked_fill(~torch.tensor(valid.start), -1e30)
-    for t in range(1, TOKENS):
-        alpha = torch.logsumexp(alpha[:, :, None] + pairwise, dim=1) + unary[:, t]
-    log_z = torch.logsumexp(alpha + end.masked_fill(~torch.tensor(valid.end), -1e30), dim=1)
-    gold = torch.tensor(tags).view(DOCS, TOKENS)
-    path = unary.gather(2, gold[:, :, None]).sum((1, 2)) + start[gold[:, 0]] + end[gold[:, -1]]
-    path = path + transitions[gold[:, :-1], gold[:, 1:]].sum(1)
-    (log_z - path).sum().backward()
+def _crf_nll(crf: CRF, scores: ChainScores, tags: numpy.ndarray) -> None:
+    emissions = torch.tensor(scores.emissions).requires_grad_()
+    crf.zero_grad()
+    shape = DOCS, TOKENS
+    (-crf(emissions.view(*shape, -1), torch.tensor(tags).view(*shape), reduction="sum")).backward()

@@ -1,13 +1,17 @@
-"""Local matching beside the objectives on whole structures, by sentence length and label count."""
+"""Local matching beside the objectives on whole structures, by sentence length and label count, and
+exact structural distillation beside torch-struct's."""
 
 from functools import partial
 from typing import Any, List
 
 import numpy
+import torch
+from torch import Tensor
+from torch_struct import LinearChainCRF
 
 from spacy_skd.losses import PosteriorKL, StructuralCE, SubstructureKL, SubstructureMSE
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import ArcScores, group_sentences
+from spacy_skd.scores import ArcScores, ChainScores, group_sentences
 
 from .losses import make_scores
 from .pairs import Pair
@@ -23,7 +27,34 @@ def pairs() -> List[Pair]:
             found += _of_chains(length, n_labels)
     for length in (10, 25, 50):
         found += _of_trees(length)
-    return found
+    return [*found, _structural_pair()]
+
+
+def _structural_pair(n_docs: int = 64, length: int = 50) -> Pair:
+    """Through the teacher's marginals, the teacher's included."""
+    scheme = TagScheme("BILUO", [f"L{i}" for i in range(4)])
+    student, teacher = (make_scores(scheme, seed, n_docs, length) for seed in (0, 1))
+    weights: Any = numpy.ones((n_docs * length,), dtype="f")
+
+    def chain(scores: ChainScores, learns: bool) -> LinearChainCRF:
+        emissions = torch.tensor(scores.emissions).view(n_docs, length, -1).requires_grad_(learns)
+        transitions = torch.tensor(scores.transitions).requires_grad_(learns)
+        # Of each bigram, the later tag first.
+        phi: Tensor = emissions[:, 1:, :, None] + transitions.T
+        phi = torch.cat([phi[:, :1] + emissions[:, :1, None, :], phi[:, 1:]], dim=1)
+        return LinearChainCRF(phi, torch.full((n_docs,), length))
+
+    def peer() -> None:
+        chain(teacher, False).cross_entropy(chain(student, True)).sum().backward()
+
+    return Pair(
+        f"StructuralCE, {n_docs} x {length} tokens x {len(scheme)} tags",
+        "torch-struct",
+        partial(StructuralCE().chain, student, teacher, scheme.valid, weights),
+        peer,
+        target=2.0,
+        rounds=2,
+    )
 
 
 def _of_chains(length: int, n_labels: int) -> List[Pair]:

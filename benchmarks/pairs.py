@@ -1,46 +1,79 @@
-"""A thing to time beside its peer."""
+"""A thing to measure beside its peer."""
 
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Callable, List, Tuple
+from typing import Callable, List, Optional, Tuple
 
 
 @dataclass
 class Pair:
-    """Two ways to do the same.
+    """Two ways to do the same, or the same at two sizes.
 
     what (str): What ours does.
     peer (str): What it is compared with.
     run_ours (Callable[[], object]): Does it once.
     run_peer (Callable[[], object]): Does it the other way.
+    target (Optional[float]): What peer / ours should be at least.
+    unit (str): "s", of which the runs take some, or that of the numbers that they return.
+    rounds (Optional[int]): How often they are measured, where not as often as the others.
     """
 
     what: str
     peer: str
     run_ours: Callable[[], object]
     run_peer: Callable[[], object]
+    target: Optional[float] = None
+    unit: str = "s"
+    rounds: Optional[int] = None
 
 
-def measure(pair: Pair, rounds: int) -> Tuple[float, float, Tuple[float, float, float]]:
-    """Time both in turn, after one round that does not count.
+@dataclass
+class Measured:
+    """What came out of a pair.
+
+    ours (float): The median of ours, in the pair's unit.
+    peer (float): That of the peer.
+    ratios (List[float]): peer / ours, round by round: above 1, ours is the better one.
+    """
+
+    ours: float
+    peer: float
+    ratios: List[float]
+
+    @property
+    def ratio(self) -> float:
+        """RETURNS (float): The median ratio."""
+        return statistics.median(self.ratios)
+
+
+def measure(pair: Pair, rounds: int) -> Measured:
+    """Measure both in turn, after one round that does not count.
 
     pair (Pair): The two.
-    rounds (int): How often each is timed.
-    RETURNS (Tuple[float, float, Tuple[float, float, float]]): Median seconds of ours and of the
-        peer; minimum, median and maximum of the ratios peer / ours, round by round: above 1, ours
-        is faster.
+    rounds (int): How often each is measured, unless the pair knows better.
+    RETURNS (Measured): The medians.
     """
-    times: List[Tuple[float, float]] = []
-    for _ in range(rounds + 1):
-        times.append((_seconds(pair.run_ours), _seconds(pair.run_peer)))
-    ours, peer = zip(*times[1:])
-    ratios = [theirs / mine for mine, theirs in times[1:]]
-    spread = (min(ratios), statistics.median(ratios), max(ratios))
-    return statistics.median(ours), statistics.median(peer), spread
+    found: List[Tuple[float, float]] = []
+    for _ in range((pair.rounds or rounds) + 1):
+        found.append((_once(pair.run_ours, pair.unit), _once(pair.run_peer, pair.unit)))
+    ours, peer = zip(*found[1:], strict=True)
+    ratios = [theirs / mine for mine, theirs in found[1:]]
+    return Measured(statistics.median(ours), statistics.median(peer), ratios)
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def seconds(run: Callable[[], object]) -> float:
+    """RETURNS (float): How long a run takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
+
+
+def _once(run: Callable[[], object], unit: str) -> float:
+    if unit == "s":
+        start = time.perf_counter()
+        found = run()
+        return found if isinstance(found, float) else time.perf_counter() - start
+    found = run()
+    assert isinstance(found, (int, float)), f"a run that is measured in {unit} returns a number"
+    return float(found)

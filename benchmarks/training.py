@@ -1,6 +1,7 @@
-"""A training step with a teacher whose scores are cached, beside one on gold alone."""
+"""Training: with a teacher whose scores are cached beside gold alone, and ours beside spaCy's."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterator, List
 
@@ -13,6 +14,7 @@ from spacy.training.initialize import init_nlp
 from spacy.util import load_config
 from thinc.api import Adam, Config
 
+from . import pipelines
 from .pairs import Pair
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -79,9 +81,35 @@ def pairs() -> Iterator[Pair]:
         yield Pair(
             f"{name}: a distilled step, scores cached (32 docs of {_SENTENCES} sentences)",
             "a step on gold alone",
-            lambda name=name: with_teacher(name),  # type: ignore[misc]
-            lambda name=name: alone(name),  # type: ignore[misc]
+            partial(with_teacher, name),
+            partial(alone, name),
         )
+
+    def both(steps: Any) -> None:
+        for name in ("ner", "parser"):
+            steps(name)
+
+    yield Pair(
+        "both: a distilled step, scores cached",
+        "a step on gold alone",
+        partial(both, with_teacher),
+        partial(both, alone),
+        target=1 / 1.15,
+    )
+    yield Pair(
+        "an epoch on gold: tok2vec + crf_ner + biaffine_parser",
+        "tok2vec + ner + parser, same batches",
+        partial(_epoch, pipelines.trained(True)),
+        partial(_epoch, pipelines.trained(False)),
+        target=2.0,
+    )
+
+
+def _epoch(nlp: Language, n_words: int = 5_000, batch: int = 4) -> None:
+    examples = pipelines.examples(nlp, pipelines.references("train", n_words))
+    sgd = Adam(0.001)
+    for i in range(0, len(examples), batch):
+        nlp.update(examples[i : i + batch], sgd=sgd, drop=0.1)
 
 
 def _parts(docs: List[Doc]) -> List[List[Doc]]:
