@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || python3 -m venv $(VENV)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[transformers,dev]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[transformers,vectors,dev]"
 	touch $@
 
 demo: $(INSTALLED)

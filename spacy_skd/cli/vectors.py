@@ -1,0 +1,162 @@
+"""`spacy skd vectors`: what a teacher knows of words on their own, as static vectors."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, List, Optional, Tuple
+
+import spacy
+from spacy.cli._util import Arg, Opt, setup_gpu
+from wasabi import msg
+
+from ..corpora.raw import RawCorpus
+from ..teacher.attach import find
+from ..teacher.lexicon import Lexicon, WordReader, count_words
+from .app import skd
+
+
+@skd.command("vectors")
+def vectors_cli(
+    teacher: Annotated[str, Arg(help="Name or path of the teacher's pipeline")],
+    words: Annotated[
+        List[Path],
+        Arg(
+            help="Texts whose words to take: .spacy, .jsonl or .txt files, or folders of such. A "
+            ".txt file may be a list, a word a line"
+        ),
+    ],
+    output_dir: Annotated[Path, Arg(help="Where to save the vectors, as a pipeline")],
+    frequent: Annotated[
+        int,
+        Opt(help="Add so many of the language's most frequent words (needs wordfreq)", min=0),
+    ] = 0,
+    min_count: Annotated[
+        int, Opt(help="Leave out words that the texts have less often", min=1)
+    ] = 1,
+    width: Annotated[int, Opt(help="Dimensions", min=1)] = 128,
+    attr: Annotated[
+        Optional[str],
+        Opt(
+            help="What tokens are looked up by, ORTH or LOWER. If not set, LOWER for a teacher "
+            "that does not tell case"
+        ),
+    ] = None,
+    component: Annotated[
+        Optional[str],
+        Opt(
+            "--component",
+            "-n",
+            help="The teacher's component whose token vectors to take. If not set, the first",
+        ),
+    ] = None,
+    use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
+) -> None:
+    """
+    Save a teacher's vectors of words for [initialize.vectors] of a student, with
+    include_static_vectors = true in its tok2vec. The words should come from training texts, raw
+    texts and lists, never from those that a pipeline is evaluated on.
+    """
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        msg.fail(f"{output_dir} is there already, and not empty: give another folder.", exits=1)
+    try:
+        setup_gpu(use_gpu)
+        lexicon, kept, lang = make_lexicon(
+            find(teacher),
+            words,
+            frequent=frequent,
+            min_count=min_count,
+            width=width,
+            attr=attr,
+            component=component,
+            gpu_id=use_gpu,
+        )
+    except ValueError as error:
+        msg.fail(str(error), exits=1)
+    nlp = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}")
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".writing-") as folder:
+        nlp.to_disk(Path(folder) / "vectors")
+        if output_dir.exists():
+            output_dir.rmdir()
+        os.replace(Path(folder) / "vectors", output_dir)
+    size = lexicon.vectors.nbytes / 1e6
+    msg.good(
+        f"{len(lexicon.words):,} words, looked up by {lexicon.attr}, in {width} dimensions that "
+        f"keep {kept:.0%} of the variance ({size:,.0f} MB): {output_dir}"
+    )
+    print(f"--paths.vectors {output_dir}")
+
+
+def make_lexicon(
+    teacher: Path,
+    texts: List[Path],
+    *,
+    frequent: int = 0,
+    min_count: int = 1,
+    width: int = 128,
+    attr: Optional[str] = None,
+    component: Optional[str] = None,
+    gpu_id: int = -1,
+) -> Tuple[Lexicon, float, str]:
+    """Read words with a teacher.
+
+    teacher (Path): The teacher's folder.
+    texts (List[Path]): What RawCorpus reads.
+    frequent (int): How many of the language's most frequent words to add.
+    min_count (int): How often the texts must have a word.
+    width (int): Dimensions.
+    attr (Optional[str]): "ORTH" or "LOWER"; None: whichever suits the teacher.
+    component (Optional[str]): The teacher's component; None: the first that has token vectors.
+    gpu_id (int): The teacher's device, -1 for the CPU.
+    RETURNS (Tuple[Lexicon, float, str]): The lexicon, the share of the variance that it keeps, and
+        the language.
+    RAISES (ValueError): If there is nothing to read, or the teacher has no vectors.
+    """
+    if attr not in (None, "ORTH", "LOWER"):
+        raise ValueError(f'--attr is "{attr}", but has to be ORTH or LOWER.')
+    corpora = [RawCorpus(path) for path in texts]
+    reader = WordReader(teacher, component, gpu_id)
+    if attr is None:
+        attr = "ORTH" if reader.tells_case() else "LOWER"
+    nlp = spacy.blank(reader.lang)
+    counts = count_words((eg for corpus in corpora for eg in corpus(nlp)), attr)
+    words = [word for word, n in counts.most_common() if n >= min_count]
+    if frequent:
+        words += frequent_words(reader.lang, frequent, attr)
+    words = list(dict.fromkeys(words))
+    if not words:
+        raise ValueError(
+            f"There is no word in {[str(path) for path in texts]} that occurs {min_count} times or "
+            "more: give other texts, or a lower --min-count."
+        )
+    vectors = reader.read(words, show_progress=True)
+    lexicon, kept = Lexicon(words, vectors, attr).reduced(width)
+    return lexicon, kept, reader.lang
+
+
+def frequent_words(lang: str, n: int, attr: str) -> List[str]:
+    """The most frequent words of a language. The lists are in lower case, mostly: as they are for
+    LOWER, also with a capital for ORTH.
+
+    lang (str): The language's code.
+    n (int): How many.
+    attr (str): "ORTH" or "LOWER".
+    RETURNS (List[str]): The words, most frequent first.
+    RAISES (ValueError): If there is no list.
+    """
+    try:
+        import wordfreq
+    except ImportError:
+        raise ValueError(
+            "--frequent needs the library wordfreq: pip install spacy_skd[vectors], or give a list "
+            "of words as a .txt file."
+        ) from None
+    if lang not in wordfreq.available_languages():
+        raise ValueError(
+            f'wordfreq has no list of the language "{lang}": leave --frequent out, and give a list '
+            "of words as a .txt file."
+        )
+    found: List[str] = wordfreq.top_n_list(lang, n)
+    if attr == "LOWER":
+        return [word.lower() for word in found]
+    return [form for word in found for form in dict.fromkeys((word, word.capitalize()))]

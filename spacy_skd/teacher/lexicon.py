@@ -1,0 +1,179 @@
+"""What a teacher knows of words on their own, as static vectors for a student."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
+
+import numpy
+import spacy
+from spacy.language import Language
+from spacy.tokens import Doc
+from spacy.training import Example
+from spacy.vectors import Vectors
+from thinc.api import Config, Model, to_numpy
+from tqdm import tqdm
+
+from ..scores import STRUCTURE
+from .component import BeamSettings, TeacherComponent
+from .loaded_pipeline import LoadedPipeline, content_of
+
+# Words that are read at a time, and how many are sorted by length before.
+_BATCH, _WINDOW = 256, 8192
+
+# The root mean square of the vectors' values: as large as those of spaCy's own packages, which its
+# layers are made for.
+_SIZE = 0.3
+
+
+class Lexicon:
+    """Words and their vectors.
+
+    words (List[str]): The words, most frequent first.
+    vectors (ndarray): float32, (n_words, width).
+    attr (str): What a token is looked up by: "ORTH" or "LOWER".
+    """
+
+    def __init__(self, words: List[str], vectors: numpy.ndarray, attr: str) -> None:
+        self.words = words
+        self.vectors = vectors
+        self.attr = attr
+
+    def reduced(self, width: int) -> Tuple["Lexicon", float]:
+        """The words' principal components, all of the same scale together: words that are not there
+        have a vector of zeros, and that stands for the mean.
+
+        width (int): How many.
+        RETURNS (Tuple[Lexicon, float]): The lexicon, and the share of the variance that is kept.
+        RAISES (ValueError): If the vectors are not so wide.
+        """
+        full = self.vectors.shape[1]
+        if not 1 <= width <= full:
+            raise ValueError(
+                f"The teacher's vectors have {full} dimensions, and can't be reduced to {width}: "
+                f"take from 1 to {full}."
+            )
+        centred = self.vectors - self.vectors.mean(axis=0)
+        variances, axes = numpy.linalg.eigh(centred.T.astype("f8") @ centred.astype("f8"))
+        variances, axes = variances[::-1], axes[:, ::-1][:, :width]
+        # An axis may point either way: its largest value is to be positive.
+        axes = axes * numpy.sign(axes[numpy.abs(axes).argmax(axis=0), range(width)])
+        vectors = centred @ axes.astype("f")
+        size = float(numpy.sqrt((vectors.astype("f8") ** 2).mean())) or 1.0
+        kept = float(variances[:width].sum() / max(variances.sum(), 1e-30))
+        return Lexicon(self.words, vectors * numpy.float32(_SIZE / size), self.attr), kept
+
+    def to_pipeline(self, lang: str, name: str) -> Language:
+        """RETURNS (Language): A blank pipeline with these vectors, as by `spacy init vectors`."""
+        nlp = spacy.blank(lang)
+        strings = [nlp.vocab.strings.add(word) for word in self.words]
+        nlp.vocab.vectors = Vectors(
+            strings=nlp.vocab.strings,
+            data=numpy.ascontiguousarray(self.vectors),
+            keys=strings,
+            name=name,
+            attr=self.attr,
+        )
+        return nlp
+
+
+def count_words(examples: Iterable[Example], attr: str) -> "Counter[str]":
+    """Count the words of texts; spaces are none.
+
+    examples (Iterable[Example]): The texts.
+    attr (str): "ORTH" or "LOWER".
+    RETURNS (Counter[str]): The words.
+    """
+    counts: Counter[str] = Counter()
+    for eg in examples:
+        words = (token.text for token in eg.predicted if not token.is_space)
+        counts.update(map(str.lower, words) if attr == "LOWER" else words)
+    return counts
+
+
+class WordReader:
+    """Reads words on their own with a teacher: each as a doc of one token, through all that runs
+    before one of its components, to the token vector that this component sees.
+
+    path (Path): The teacher's folder.
+    component (Optional[str]): The component; None for the first that has token vectors.
+    gpu_id (int): The device, -1 for the CPU.
+    RAISES (ValueError): If there is no such component.
+    """
+
+    def __init__(self, path: Path, component: Optional[str], gpu_id: int) -> None:
+        config = spacy.util.load_config(path / "config.cfg", interpolate=True)
+        self.lang: str = config["nlp"]["lang"]
+        name = component or _first_with_tok2vec(config, path)
+        if name not in config["nlp"]["pipeline"]:
+            raise ValueError(
+                f'The teacher "{path}" has no component "{name}" (it has '
+                f"{config['nlp']['pipeline']}): name one with --component."
+            )
+        self._component = TeacherComponent(name, STRUCTURE, (), None, BeamSettings())
+        self._pipeline = LoadedPipeline(path, [self._component], gpu_id=gpu_id)
+        self._tok2vec = _tok2vec_of(self._pipeline.nlp, name)
+
+    def tells_case(self) -> bool:
+        """RETURNS (bool): Whether words that differ in case alone have different vectors."""
+        words = ["Apple", "apple", "Bush", "bush", "Will", "will", "US", "us"]
+        vectors = self.read(words)
+        return not numpy.allclose(vectors[::2], vectors[1::2], atol=1e-4)
+
+    def read(self, words: Sequence[str], show_progress: bool = False) -> numpy.ndarray:
+        """RETURNS (ndarray): float32, (n_words, width)."""
+        parts: List[Tuple[List[int], numpy.ndarray]] = []
+        with tqdm(total=len(words), unit=" words", disable=None if show_progress else True) as bar:
+            for index in _batches(words):
+                parts.append((index, self._read([words[i] for i in index])))
+                bar.update(len(index))
+        vectors = numpy.zeros((len(words), parts[0][1].shape[1]), dtype="f")
+        for index, part in parts:
+            vectors[index] = part
+        return vectors
+
+    def _read(self, words: List[str]) -> numpy.ndarray:
+        vocab = self._pipeline.nlp.vocab
+        examples = []
+        for word in words:
+            doc = Doc(vocab, words=[word], spaces=[False])
+            examples.append(Example(doc, doc.copy()))
+        contents = [content_of(eg) for eg in examples]
+        docs = self._pipeline.read(self._component, examples, contents, contents)
+        with self._pipeline.device():
+            return to_numpy(numpy.concatenate([to_numpy(v) for v in self._tok2vec.predict(docs)]))
+
+
+def _batches(words: Sequence[str]) -> Iterator[List[int]]:
+    """Indices of words of like length."""
+    for start in range(0, len(words), _WINDOW):
+        window = range(start, min(start + _WINDOW, len(words)))
+        by_length = sorted(window, key=lambda i: len(words[i]))
+        for first in range(0, len(by_length), _BATCH):
+            yield by_length[first : first + _BATCH]
+
+
+def _first_with_tok2vec(config: Config, path: Path) -> str:
+    for name in config["nlp"]["pipeline"]:
+        model = config["components"][name].get("model")
+        if isinstance(model, dict) and "tok2vec" in model:
+            return str(name)
+    raise ValueError(
+        f'No component of the teacher "{path}" has token vectors (it has '
+        f"{config['nlp']['pipeline']}): take a pipeline with a component on a tok2vec or a "
+        "transformer."
+    )
+
+
+def _tok2vec_of(nlp: Language, name: str) -> Model[List[Doc], List[Any]]:
+    """The layer that gives a component its token vectors."""
+    pipe: Any = nlp.get_pipe(name)
+    model: Any = getattr(pipe, "model", None)
+    if model is None or not model.has_ref("tok2vec"):
+        raise ValueError(
+            f'The teacher\'s component "{name}" has no token vectors: name one with --component '
+            f"that stands on a tok2vec or a transformer (there are {nlp.pipe_names})."
+        )
+    tok2vec: Any = model.get_ref("tok2vec")
+    # spaCy's transition-based components put a layer of their own after it, for all docs at once.
+    names = [layer.name for layer in tok2vec.layers]
+    return tok2vec.layers[0] if "list2array" in names else tok2vec

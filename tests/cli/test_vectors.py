@@ -1,0 +1,179 @@
+"""`spacy skd vectors`: a teacher's words as static vectors, and a student that stands on them."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, List
+
+import numpy
+import pytest
+import spacy
+from spacy.cli._util import app
+from spacy.tokens import Doc, DocBin
+from spacy.training.initialize import init_nlp
+from thinc.api import Config
+from typer.testing import CliRunner
+
+from spacy_skd.cli.vectors import frequent_words
+from spacy_skd.teacher.lexicon import Lexicon, WordReader
+
+spacy.registry.cli.get_all()
+
+WIDTH = "--width", "6"
+
+
+def run(*args: Any, fails: bool = False) -> str:
+    result = CliRunner().invoke(app, ["skd", "vectors", *map(str, args)], catch_exceptions=False)
+    assert result.exit_code == int(fails), result.output
+    return " ".join(result.output.split())
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text("Ada\nada\nParis\nParis\nwaved\nzebra\ndon't\n", encoding="utf8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["cnn_teacher", "transformer_teacher", "stock_teacher"])
+def test_vectors_are_what_the_teacher_sees_of_a_word_alone(
+    name: str, words: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    teacher = request.getfixturevalue(name)
+    out = tmp_path / "out"
+    message = run(teacher, words, out, "--attr", "ORTH", *WIDTH)
+    assert "7 words, looked up by ORTH, in 6 dimensions" in message
+    nlp = spacy.load(out)
+    assert nlp.vocab.vectors.shape == (7, 6) and nlp.vocab.vectors.attr == 65  # ORTH
+    doc = nlp("Ada ada waved don't unheard-of")
+    assert [token.has_vector for token in doc][:5] == [True, True, True, True, True]
+    assert not nlp.vocab["unheard-of"].has_vector and not nlp.vocab["unheard-of"].vector.any()
+
+    # Alone, in the teacher's own pipeline.
+    loaded = spacy.load(teacher)
+    reader = WordReader(teacher, "parser" if name == "stock_teacher" else None, -1)
+    listed = ["Ada", "zebra", "n't"]
+    raw = reader.read(listed)
+    for word, vector in zip(listed, raw, strict=True):
+        part = reader._pipeline.nlp
+        alone = Doc(loaded.vocab, words=[word], spaces=[False])
+        for pipe in part.pipe_names:
+            if pipe in ("tok2vec", "transformer"):
+                alone = loaded.get_pipe(pipe)(alone)
+        head: Any = loaded.get_pipe(reader._component.name)
+        tok2vec = head.model.get_ref("tok2vec")
+        if "list2array" in [layer.name for layer in tok2vec.layers]:
+            tok2vec = tok2vec.layers[0]
+        numpy.testing.assert_allclose(tok2vec.predict([alone])[0][0], vector, rtol=1e-3, atol=1e-4)
+    # The first components: distances are those of the raw vectors as far as six can tell.
+    found = numpy.stack([nlp.vocab[word].vector for word in listed])
+    assert numpy.isfinite(found).all() and len({row.tobytes() for row in found}) == 3
+
+
+def test_lower_for_a_teacher_that_does_not_tell_case(
+    transformer_teacher: Path, words: Path, tmp_path: Path
+) -> None:
+    """Its tokenizer, of an uncased BERT, lowers."""
+    message = run(transformer_teacher, words, tmp_path / "out", *WIDTH)
+    assert "6 words, looked up by LOWER" in message
+    nlp = spacy.load(tmp_path / "out")
+    keys: Any = nlp("PARIS Unheard").to_array("LOWER")
+    assert (nlp.vocab.vectors.find(keys=keys) >= 0).tolist() == [True, False]
+
+
+def test_case_counts_where_the_teacher_tells_it(
+    cnn_teacher: Path, words: Path, tmp_path: Path
+) -> None:
+    assert "looked up by ORTH" in run(cnn_teacher, words, tmp_path / "out", *WIDTH)
+
+
+def test_words_of_several_corpora_and_rare_ones_left_out(
+    cnn_teacher: Path, words: Path, corpus: Path, tmp_path: Path
+) -> None:
+    docs = list(DocBin().from_disk(corpus / "train.spacy").get_docs(spacy.blank("en").vocab))
+    counts: Any = {}
+    for doc in docs:
+        for token in doc:
+            counts[token.text] = counts.get(token.text, 0) + 1
+    for word in ("Ada", "ada", "Paris", "Paris", "waved", "zebra", "do", "n't"):
+        counts[word] = counts.get(word, 0) + 1
+    expected = {word for word, n in counts.items() if n >= 2 and word.strip()}
+    settings = ["--min-count", 2, "--attr", "ORTH", *WIDTH]
+    run(cnn_teacher, words, corpus / "train.spacy", tmp_path / "out", *settings)
+    nlp = spacy.load(tmp_path / "out")
+    assert {nlp.vocab.strings[key] for key in nlp.vocab.vectors} == expected
+    assert "zebra" not in expected
+
+
+def test_frequent_words(cnn_teacher: Path, words: Path, tmp_path: Path) -> None:
+    pytest.importorskip("wordfreq")
+    assert frequent_words("en", 3, "LOWER") == ["the", "to", "and"]
+    assert frequent_words("en", 2, "ORTH") == ["the", "The", "to", "To"]
+    with pytest.raises(ValueError, match='no list of the language "xx"'):
+        frequent_words("xx", 3, "ORTH")
+    run(cnn_teacher, words, tmp_path / "out", "--frequent", 30, *WIDTH)
+    nlp = spacy.load(tmp_path / "out")
+    assert nlp.vocab["The"].has_vector and nlp.vocab["zebra"].has_vector
+
+
+def test_without_wordfreq(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wordfreq", None)
+    with pytest.raises(ValueError, match=r"pip install spacy_skd\[vectors\]"):
+        frequent_words("en", 3, "ORTH")
+
+
+def test_what_is_wrong_is_said(
+    cnn_teacher: Path, words: Path, tmp_path: Path, gold: SimpleNamespace
+) -> None:
+    out = tmp_path / "out"
+    assert "no corpus" in run(cnn_teacher, tmp_path / "none.txt", out, fails=True)
+    assert "has to be ORTH or LOWER" in run(cnn_teacher, words, out, "--attr", "NORM", fails=True)
+    assert "take from 1 to" in run(cnn_teacher, words, out, "--width", 5000, fails=True)
+    assert 'no component "tagger"' in run(cnn_teacher, words, out, "-n", "tagger", fails=True)
+    assert "lower --min-count" in run(cnn_teacher, words, out, "--min-count", 9, fails=True)
+    spacy.blank("en").to_disk(tmp_path / "blank")
+    assert "has token vectors" in run(tmp_path / "blank", words, out, fails=True)
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("kept")
+    assert "not empty" in run(cnn_teacher, words, out, fails=True)
+    assert (out / "mine.txt").read_text() == "kept"
+    assert sorted(p.name for p in tmp_path.glob(".writing*")) == []
+
+
+def test_principal_components() -> None:
+    rng = numpy.random.default_rng(0)
+    plane = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 10)) + 5
+    vectors = (plane + rng.normal(size=(200, 10)) * 1e-3).astype("f")
+    lexicon = Lexicon([str(i) for i in range(200)], vectors, "ORTH")
+    reduced, kept = lexicon.reduced(2)
+    assert kept > 0.999 and reduced.vectors.shape == (200, 2)
+    numpy.testing.assert_allclose(reduced.vectors.mean(axis=0), 0, atol=1e-4)
+    numpy.testing.assert_allclose(numpy.sqrt((reduced.vectors**2).mean()), 0.3, rtol=1e-4)
+
+    def distances(x: Any) -> Any:
+        return numpy.linalg.norm(x[:, None] - x[None], axis=2)
+
+    ratio = distances(reduced.vectors)[0, 1:] / distances(vectors)[0, 1:]
+    numpy.testing.assert_allclose(ratio, ratio[0], rtol=1e-2)
+    _, kept = lexicon.reduced(10)
+    assert kept == pytest.approx(1)
+    # The same whichever way the words come.
+    other, _ = Lexicon(lexicon.words[::-1], vectors[::-1], "ORTH").reduced(2)
+    numpy.testing.assert_allclose(other.vectors[::-1], reduced.vectors, atol=1e-4)
+
+
+def test_a_student_on_them(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
+    run(cnn_teacher, corpus / "train.spacy", tmp_path / "out", *WIDTH)
+    text = (Path(__file__).parents[2] / "configs" / "student.cfg").read_text()
+    text = text.replace("include_static_vectors = false", "include_static_vectors = true")
+    paths = {f"paths.{name}": str(corpus / "train.spacy") for name in ("train", "dev")}
+    overrides = {**paths, "paths.vectors": str(tmp_path / "out")}
+    nlp = init_nlp(Config().from_str(text, overrides=overrides, interpolate=False))
+    assert nlp.vocab.vectors.shape[1] == 6
+    nodes: List[Any] = [n for n in nlp.get_pipe("ner").model.walk() if n.name == "static_vectors"]  # type: ignore[attr-defined]
+    assert nodes[0].get_dim("nM") == 6
+    nlp.to_disk(tmp_path / "student")
+    expected = nlp("Ada waved at Paris")
+    found = spacy.load(tmp_path / "student")("Ada waved at Paris")
+    assert [t.head.i for t in found] == [t.head.i for t in expected]
