@@ -1,23 +1,19 @@
 """Score trained pipelines on gold and on predicted tokens and sentence boundaries."""
 
 from pathlib import Path
-from typing import Annotated, Any, Dict, Iterator, List, Optional, Tuple
+from typing import Annotated, Any, Dict, Iterator, List, Tuple
 
 import spacy
 import srsly
 import typer
 from spacy.cli._util import setup_gpu
 from spacy.language import Language
-from spacy.pipeline.dep_parser import parser_score
-from spacy.scorer import Scorer
-from spacy.tokens import Doc
 from spacy.training import Corpus, Example
 from wasabi import msg
 
-# spaCy's keys, and two of our own for what spaCy leaves out: attachment scores with punctuation
-METRICS = ("ents_p", "ents_r", "ents_f", "dep_uas", "dep_las", "sents_p", "sents_r", "sents_f")
+from spacy_skd.cli.scoring import annotate, score, with_gold_tokens
+
 SHOWN = ("ents_f", "dep_uas", "dep_las")
-WITH_PUNCT = {"dep_uas": "dep_uas_punct", "dep_las": "dep_las_punct"}
 
 
 Pipelines = Dict[str, Dict[str, Path]]  # folders by name and seed
@@ -53,28 +49,6 @@ def split_arguments(arguments: List[str]) -> Tuple[List[Path], Pipelines]:
     return corpora, pipelines
 
 
-def with_gold_tokens(nlp: Language, reference: Doc, *, sentences: bool) -> Example:
-    """An unannotated doc with the reference's tokens. Its tokens have the NORM that the tokenizer
-    would give them, as in training on raw text, so that the scores differ in the tokens alone.
-
-    nlp (Language): The pipeline.
-    reference (Doc): The gold doc.
-    sentences (bool): Whether to set the reference's sentence boundaries too.
-    RETURNS (Example): The doc to annotate, and the reference.
-    """
-    doc = Doc(
-        nlp.vocab,
-        words=[token.text for token in reference],
-        spaces=[bool(token.whitespace_) for token in reference],
-        sent_starts=[token.is_sent_start for token in reference] if sentences else None,
-    )
-    norms = Example(doc, nlp.make_doc(doc.text)).get_aligned("NORM", as_string=True)
-    for token, norm in zip(doc, norms, strict=True):
-        if norm is not None:
-            token.norm_ = norm
-    return Example(doc, reference)
-
-
 def read_examples(nlp: Language, corpus: Path) -> Iterator[Tuple[str, List[Example]]]:
     """YIELDS (Tuple[str, List[Example]]): For each mode its name and the corpus's examples."""
     examples = list(Corpus(corpus)(nlp))  # tokenized by the pipeline, as for `spacy evaluate`
@@ -82,24 +56,6 @@ def read_examples(nlp: Language, corpus: Path) -> Iterator[Tuple[str, List[Examp
     yield "gold_sents", [with_gold_tokens(nlp, doc, sentences=True) for doc in references]
     yield "gold_tokens", [with_gold_tokens(nlp, doc, sentences=False) for doc in references]
     yield "raw_text", examples
-
-
-def score(nlp: Language, examples: List[Example]) -> Dict[str, Optional[float]]:
-    """Annotate the examples and score them with the pipeline's own scorers.
-
-    nlp (Language): The pipeline.
-    examples (List[Example]): Unannotated docs and references.
-    RETURNS (Dict[str, Optional[float]]): The scores, None where a corpus or pipeline lacks the
-        annotation. The keys are spaCy's, so `dep_uas` and `dep_las` leave out punctuation.
-    """
-    for example, doc in zip(examples, nlp.pipe([eg.predicted for eg in examples]), strict=True):
-        example.predicted = doc
-    scores = Scorer(nlp).score(examples)
-    results = {metric: scores.get(metric) for metric in METRICS}
-    if any(key in scores for key in WITH_PUNCT):
-        with_punct = parser_score(examples, ignore_labels=())
-        results.update({name: with_punct[key] for key, name in WITH_PUNCT.items()})
-    return results
 
 
 def evaluate(folder: Path, corpora: List[Path], title: str) -> Dict[str, Any]:
@@ -116,6 +72,7 @@ def evaluate(folder: Path, corpora: List[Path], title: str) -> Dict[str, Any]:
     splits: Dict[str, Any] = {}
     for corpus in corpora:
         for mode, examples in read_examples(nlp, corpus):
+            annotate(nlp, examples)
             scores = score(nlp, examples)
             splits.setdefault(corpus.stem, {})[mode] = scores
             values = [f"{key} {100 * (scores.get(key) or 0):6.2f}" for key in SHOWN]

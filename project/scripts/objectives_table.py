@@ -15,7 +15,6 @@ import spacy
 import srsly
 import torch
 import typer
-from evaluate import with_gold_tokens
 from report import format_score, summarize, write_section
 from spacy import util
 from spacy.language import Language
@@ -26,6 +25,7 @@ from spacy.training.initialize import init_nlp
 from threadpoolctl import threadpool_limits
 from wasabi import MarkdownRenderer, msg
 
+from spacy_skd.cli.scoring import with_gold_tokens
 from spacy_skd.losses import gold, objectives
 from spacy_skd.pipeline import biaffine_parser, crf_ner
 from spacy_skd.teacher.pipeline_teacher import PipelineTeacherHead

@@ -18,6 +18,8 @@ from thinc.api import Adam
 from typer.testing import CliRunner
 from weasel.util import load_project_config
 
+from spacy_skd.cli.scoring import METRICS
+
 PROJECT = Path(__file__).parents[2] / "project"
 SCRIPTS = PROJECT / "scripts"
 
@@ -222,36 +224,13 @@ def test_bfloat16_stays_within_the_transformer(folder, load, tmp_path):
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_gold_tokens_have_the_tokenizers_norms_and_no_annotation(load):
-    nlp = spacy.blank("en")
-    reference = make_doc(nlp.vocab, [("Ann", "PER"), ("Acme", "ORG")])
-    example = load("evaluate").with_gold_tokens(nlp, reference, sentences=True)
-    doc = example.predicted
-    assert [t.text for t in doc] == [t.text for t in reference]
-    assert doc.text == reference.text
-    assert [t.norm_ for t in doc] == [t.norm_ for t in nlp(reference.text)]
-    assert doc[2].norm_ == "not"
-    assert [t.is_sent_start for t in doc] == [i in (0, 6) for i in range(12)]
-    assert not doc.has_annotation("DEP") and not doc.has_annotation("ENT_IOB")
-    example = load("evaluate").with_gold_tokens(nlp, reference, sentences=False)
-    assert not example.predicted.has_annotation("SENT_START")
-
-
-def test_gold_tokens_stay_where_the_tokenizer_splits_otherwise(load):
-    nlp = spacy.blank("en")
-    reference = Doc(nlp.vocab, words=["didn't", "see"], spaces=[True, False])
-    example = load("evaluate").with_gold_tokens(nlp, reference, sentences=False)
-    assert [t.text for t in example.predicted] == ["didn't", "see"]
-    assert [t.norm_ for t in example.predicted] == ["didn't", "see"]
-
-
 def test_evaluate_scores_raw_text_as_spacy_does(folder, load):
     evaluate = load("evaluate")
     model_path, corpus = folder / "out" / "seed-1" / "model-best", folder / "test.spacy"
     result = evaluate.evaluate(model_path, [corpus], "")
     expected = spacy_evaluate(str(model_path), corpus)
     scores = result["splits"]["test"]["raw_text"]
-    for key in evaluate.METRICS:
+    for key in METRICS:
         assert scores[key] == pytest.approx(expected[key]), key
     assert result["run"]["seed"] == 1
 
@@ -261,6 +240,7 @@ def test_evaluate_presets_sentences_and_counts_punctuation(folder, load):
     nlp = spacy.load(folder / "out" / "seed-0" / "model-best")
     modes = dict(evaluate.read_examples(nlp, folder / "test.spacy"))
     for mode in ("gold_sents", "gold_tokens"):
+        evaluate.annotate(nlp, modes[mode])
         scores = evaluate.score(nlp, modes[mode])
         pairs = [
             pair
