@@ -41,6 +41,14 @@ def vectors_cli(
             "that does not tell case"
         ),
     ] = None,
+    floret: Annotated[
+        int,
+        Opt(
+            help="Save a table of so many rows for character n-grams, fitted to the words' "
+            "vectors: any word has a vector then, whatever the table's size. 0: one of words",
+            min=0,
+        ),
+    ] = 0,
     component: Annotated[
         Optional[str],
         Opt(
@@ -72,14 +80,16 @@ def vectors_cli(
         )
     except ValueError as error:
         msg.fail(str(error), exits=1)
-    nlp = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}")
+    nlp, fitted = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", floret)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".writing-") as folder:
         nlp.to_disk(Path(folder) / "vectors")
         if output_dir.exists():
             output_dir.rmdir()
         os.replace(Path(folder) / "vectors", output_dir)
-    size = lexicon.vectors.nbytes / 1e6
+    size = nlp.vocab.vectors.data.nbytes / 1e6
+    if floret:
+        msg.good(f"A table of {floret:,} rows for n-grams keeps {fitted:.0%} of these vectors")
     msg.good(
         f"{len(lexicon.words):,} words, looked up by {lexicon.attr}, in {width} dimensions that "
         f"keep {kept:.0%} of the variance ({size:,.0f} MB): {output_dir}"

@@ -62,9 +62,22 @@ class Lexicon:
         kept = float(variances[:width].sum() / max(variances.sum(), 1e-30))
         return Lexicon(self.words, vectors * numpy.float32(_SIZE / size), self.attr), kept
 
-    def to_pipeline(self, lang: str, name: str) -> Language:
-        """RETURNS (Language): A blank pipeline with these vectors, as by `spacy init vectors`."""
+    def to_pipeline(self, lang: str, name: str, floret: int = 0) -> Tuple[Language, float]:
+        """A blank pipeline with these vectors, as by `spacy init vectors`.
+
+        lang (str): Its language.
+        name (str): The table's name.
+        floret (int): Rows of a table of n-grams; 0: one of words.
+        RETURNS (Tuple[Language, float]): The pipeline, and the share of the words' squared vectors
+            that its table keeps.
+        """
         nlp = spacy.blank(lang)
+        if floret:
+            from .floret import fit_floret
+
+            table, kept = fit_floret(self.words, self.vectors, floret, self.attr, name)
+            nlp.vocab.vectors = table
+            return nlp, kept
         strings = [nlp.vocab.strings.add(word) for word in self.words]
         nlp.vocab.vectors = Vectors(
             strings=nlp.vocab.strings,
@@ -73,7 +86,7 @@ class Lexicon:
             name=name,
             attr=self.attr,
         )
-        return nlp
+        return nlp, 1.0
 
 
 def count_words(examples: Iterable[Example], attr: str) -> "Counter[str]":

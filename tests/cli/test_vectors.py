@@ -177,3 +177,11 @@ def test_a_student_on_them(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> N
     expected = nlp("Ada waved at Paris")
     found = spacy.load(tmp_path / "student")("Ada waved at Paris")
     assert [t.head.i for t in found] == [t.head.i for t in expected]
+
+
+def test_floret(cnn_teacher: Path, words: Path, tmp_path: Path) -> None:
+    message = run(cnn_teacher, words, tmp_path / "out", "--floret", 500, *WIDTH)
+    assert "500 rows for n-grams keeps" in message
+    nlp = spacy.load(tmp_path / "out")
+    assert nlp.vocab.vectors.shape == (500, 6)
+    assert nlp.vocab["zebras"].vector.any()
