@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..schemes import ValidTags
 from .forward_backward import IMPOSSIBLE, log_partition_by_pieces
+from .layout import Layout
 
 
 @dataclass
@@ -141,74 +142,6 @@ def log_tag_marginals(phi: ChainPotentials) -> Tensor:
     return joint - joint.logsumexp(1, keepdim=True)
 
 
-def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
-    """The most probable tag sequences of each doc: Viterbi's algorithm, k best ways to each tag.
-
-    phi (ChainPotentials): The potentials.
-    k (int): How many, at least 1.
-    RETURNS (Tuple[Tensor, Tensor]): float64, (n_docs, k), log scores, best first, -inf where a doc
-        has fewer sequences than k; int64, (k, n_tokens), their tags, which mean nothing there.
-    """
-    device = phi.unary.device
-    n_tags = phi.unary.shape[1]
-    # An empty doc has one sequence, the empty one.
-    is_empty = torch.tensor([not length for length in phi.lengths], device=device)
-    best = phi.unary.new_full((len(phi.lengths), k), -torch.inf)
-    best[:, 0] = best[:, 0].masked_fill(is_empty, 0.0)
-    tags = torch.zeros(k, len(phi.unary), dtype=torch.long, device=device)
-    filled = [d for d, length in enumerate(phi.lengths) if length]
-    if not filled:
-        return best, tags
-    order, tokens, reach = _by_position(numpy.array([phi.lengths[d] for d in filled]), device)
-
-    def possible(scores: Tensor) -> Tensor:
-        return scores.masked_fill(scores < IMPOSSIBLE / 2, -torch.inf)
-
-    unary = possible(phi.unary.detach()).index_select(0, tokens).split(reach)
-    transitions, start = possible(phi.before.detach())
-    # The k best ways to each tag, (n_docs, n_tags, k); before it, a way is a tag and its place.
-    ways = torch.full((reach[0], n_tags, k), -torch.inf, dtype=phi.unary.dtype, device=device)
-    ways[:, :, 0] = start[0] + unary[0]
-    done: List[Tensor] = []
-    before: List[Tensor] = []
-    into = transitions.repeat_interleave(k, 0)
-    for t in range(1, len(reach)):
-        done.append(ways[reach[t] :])
-        longer = ways[: reach[t]].flatten(1)[:, :, None] + into
-        best_into, places = longer.topk(k, dim=1)
-        ways = best_into.transpose(1, 2) + unary[t][:, :, None]
-        before.append(places.transpose(1, 2).flatten(1))
-    done.append(ways)
-    scores, place = torch.cat(done[::-1]).flatten(1).topk(k, dim=1)
-    tags_by_position = torch.zeros(len(tokens), k, dtype=torch.long, device=device)
-    ends = numpy.cumsum(reach)
-    for t in range(len(reach) - 1, -1, -1):
-        here = place[: reach[t]]
-        tags_by_position[ends[t] - reach[t] : ends[t]] = here // k
-        if t:
-            place = torch.cat([before[t - 1].gather(1, here), place[reach[t] :]])
-    tags[:, tokens] = tags_by_position.T
-    best[torch.tensor(filled, device=device)] = scores.index_select(0, order)
-    return best, tags
-
-
-def _by_position(counts: numpy.ndarray, device: torch.device) -> Tuple[Tensor, Tensor, List[int]]:
-    """Lay out docs position by position, at each the longest doc first.
-
-    counts (ndarray): int, (n_docs,); tokens in each doc, at least 1.
-    device (torch.device): Where to put the indices.
-    RETURNS (Tuple[Tensor, Tensor, List[int]]): Each doc's place in that order, (n_docs,); the
-        token at each place, (n_tokens,); how many docs reach each position: they are the first
-        ones of those that reach the one before.
-    """
-    order = numpy.argsort(-counts, kind="stable")
-    begins = (numpy.cumsum(counts) - counts)[order]
-    reach = [int((counts > position).sum()) for position in range(counts.max())]
-    tokens = numpy.concatenate([begins[:r] + p for p, r in enumerate(reach)])
-    places = numpy.argsort(order)
-    return torch.from_numpy(places).to(device), torch.from_numpy(tokens).to(device), reach
-
-
 def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray) -> Tensor:
     """The same in log space, position by position: slower on long docs, right for every score.
 
@@ -236,10 +169,10 @@ def _log_forward(
     counts (ndarray): int, (n_docs,); tokens in each doc, at least 1.
     RETURNS (Tensor): (n_tokens, n_tags).
     """
-    _, by_position, reach = _by_position(counts, unary.device)
-    steps = unary.index_select(0, by_position).split(reach)
+    layout = Layout(counts.tolist(), int(counts.max()), unary.device)
+    steps = unary.index_select(0, layout.tokens).split(layout.reach[:-1])
     found = [start + steps[0]]
     for step in steps[1:]:
         before = found[-1][: len(step), :, None] + transitions
         found.append(before.logsumexp(1) + step)
-    return torch.empty_like(unary).index_copy(0, by_position, torch.cat(found))
+    return torch.empty_like(unary).index_copy(0, layout.tokens, torch.cat(found))

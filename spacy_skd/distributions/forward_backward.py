@@ -10,9 +10,10 @@ pieces: the product of a piece's matrices carries weights over it, then the piec
 from dataclasses import dataclass
 from typing import Any, List, Optional, Tuple
 
-import numpy
 import torch
 from torch import Tensor
+
+from .layout import PIECE, Layout
 
 # The log potential of what can't occur. Finite, so that differences of two of them aren't NaN.
 IMPOSSIBLE = -1e30
@@ -25,8 +26,7 @@ _SPAN = 50.0
 _SMALLEST = 1e-90
 _TINY = 1e-300  # in the place of a largest weight of zero
 
-# Tokens of a piece; what a step costs, in multiplications of a product of matrices.
-_PIECE = 32
+# What a step costs, in multiplications of a product of matrices.
 _STEP = 4e4
 
 
@@ -82,66 +82,18 @@ class _ExpectedCounts(torch.autograd.Function):
         return (*found.change_of_counts(ctx.of_chains, along_before, along_unary), None)
 
 
-class _Layout:
-    """Where tokens are put: position by position, at each the longest piece first, so that the
-    pieces that go on are the first ones.
-
-    lengths (List[int]): Tokens in each chain, at least 1.
-    piece (int): Tokens of a piece; a chain of no more is one.
-    device (torch.device): Where to put the indices.
-    """
-
-    def __init__(self, lengths: List[int], piece: int, device: torch.device) -> None:
-        def tensor(array: Any) -> Tensor:
-            return torch.from_numpy(array).to(device)
-
-        counts = numpy.asarray(lengths)
-        n_pieces = -(-counts // piece)
-        chain = numpy.repeat(numpy.arange(len(counts)), n_pieces)
-        in_chain = numpy.arange(len(chain)) - numpy.repeat(n_pieces.cumsum() - n_pieces, n_pieces)
-        sizes = numpy.minimum(counts[chain] - in_chain * piece, piece)
-        order = numpy.argsort(-sizes, kind="stable")
-        begins = (sizes.cumsum() - sizes)[order]
-        sizes, chain, in_chain = sizes[order], chain[order], in_chain[order]
-        reach = len(sizes) - numpy.searchsorted(sizes[::-1], numpy.arange(sizes[0]), side="right")
-        bounds = numpy.concatenate([[0], reach.cumsum()])
-        pieces = numpy.arange(bounds[-1]) - numpy.repeat(bounds[:-1], reach)
-        #: The places of each position's tokens.
-        self.steps = [slice(*pair) for pair in zip(bounds.tolist(), bounds[1:].tolist())]
-        #: How many pieces have a token at each position; 0 after the last.
-        self.reach = [*reach.tolist(), 0]
-        #: The token at each place and its chain; from the second position on, the place before it.
-        self.tokens = tensor(begins[pieces] + numpy.repeat(numpy.arange(len(reach)), reach))
-        self.chains = tensor(chain[pieces])
-        self.before = tensor(pieces[reach[0] :] + numpy.repeat(bounds[:-2], reach[1:]))
-        #: Of each piece: whether a chain begins with it; the place of its last token.
-        self.is_first = tensor(in_chain == 0)
-        self.ends = tensor(bounds[sizes - 1] + numpy.arange(len(sizes)))
-        #: The piece of each place.
-        self.pieces = tensor(pieces)
-        #: The k-th pieces of the chains that have so many, those of most pieces first; in this
-        #: order the chains; of each chain, the last piece.
-        by_pieces = numpy.argsort(-n_pieces, kind="stable")
-        piece_of = numpy.zeros((len(counts), n_pieces.max()), dtype=int)
-        piece_of[chain, in_chain] = numpy.arange(len(chain))
-        self.rounds = [
-            tensor(piece_of[by_pieces[: (n_pieces > k).sum()], k]) for k in range(n_pieces.max())
-        ]
-        self.last = tensor(piece_of[numpy.arange(len(counts)), n_pieces - 1])
-
-
 @dataclass
 class _Chains:
     """Log potentials as weights, each array's and token's largest 1.
 
-    layout (_Layout): Where tokens are.
+    layout (Layout): Where tokens are.
     transitions (Tensor): (n_tags, n_tags).
     start (Tensor): (n_tags,).
     tokens (Tensor): (n_tokens, n_tags), place by place.
     log_scale (Tensor): (n_chains,); what was taken out of each chain.
     """
 
-    layout: _Layout
+    layout: Layout
     transitions: Tensor
     start: Tensor
     tokens: Tensor
@@ -155,7 +107,7 @@ def _scale(before: Tensor, unary: Tensor, lengths: List[int]) -> Optional[_Chain
     lowest = sum(x.masked_fill(x < IMPOSSIBLE / 2, 0.0).amin() for x in (before, unary))
     if lowest < -_SPAN:
         return None
-    layout = _Layout(lengths, _piece_length(lengths, unary.shape[1]), unary.device)
+    layout = Layout(lengths, _piece_length(lengths, unary.shape[1]), unary.device)
     per_token = unary_scale.index_select(0, layout.tokens) + before_scale[0]
     log_scale = per_token.new_zeros(len(lengths)).index_add(0, layout.chains, per_token)
     log_scale += before_scale[1] - before_scale[0]
@@ -172,8 +124,8 @@ def _piece_length(lengths: List[int], n_tags: int) -> int:
     """
     longest = max(lengths)
     # Pieces step forward and backward, their products too, and then they are stepped over.
-    saved = 2 * longest - 3 * _PIECE - 2 * longest / _PIECE
-    return _PIECE if saved * _STEP > sum(lengths) * float(n_tags) ** 3 else longest
+    saved = 2 * longest - 3 * PIECE - 2 * longest / PIECE
+    return PIECE if saved * _STEP > sum(lengths) * float(n_tags) ** 3 else longest
 
 
 def _normalize(weights: Tensor) -> Tensor:
@@ -468,7 +420,7 @@ def _run(chains: _Chains) -> Optional[_ForwardBackward]:
 
 
 def _step_over_forward(
-    layout: _Layout, products: Tensor, product_log: Tensor
+    layout: Layout, products: Tensor, product_log: Tensor
 ) -> Tuple[Tensor, Tensor]:
     """RETURNS (Tuple[Tensor, Tensor]): What runs into each piece from the front, and its log scale:
     (n_pieces, n_tags) and (n_pieces,)."""
@@ -490,7 +442,7 @@ def _step_over_forward(
     )
 
 
-def _step_over_backward(layout: _Layout, products: Tensor, into: Tensor) -> Tensor:
+def _step_over_backward(layout: Layout, products: Tensor, into: Tensor) -> Tensor:
     """RETURNS (Tensor): What runs into each piece from behind, (n_pieces, n_tags)."""
     by_round = torch.cat(layout.rounds)
     n = [len(pieces) for pieces in layout.rounds]

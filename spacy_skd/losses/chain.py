@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from thinc.types import Floats1d
 from torch import Tensor
 
+from ..distributions.best_sequences import k_best
 from ..distributions.chain import (
     IMPOSSIBLE,
     ChainPotentials,
     doc_ends,
-    k_best,
     log_partition,
     log_tag_marginals,
     potentials,

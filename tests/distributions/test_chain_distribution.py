@@ -5,38 +5,19 @@ from typing import Any, List, Optional
 import numpy
 import pytest
 import torch
+from chain_params import SCHEMES, make_allowed, make_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structures import Params, sequences
+from structures import sequences
 
 from spacy_skd.distributions import chain, forward_backward
 from spacy_skd.distributions.chain import (
-    k_best,
     log_partition,
     log_tag_marginals,
     potentials,
     tag_marginals,
 )
 from spacy_skd.schemes import TagScheme, ValidTags
-
-SCHEMES = [TagScheme("BIO", ["X", "Y"]), TagScheme("BILUO", ["X"])]
-
-
-def make_params(n_tokens: int, n_tags: int, seed: int, scale: float = 1.0) -> Params:
-    rng = numpy.random.default_rng(seed)
-    shapes = [(n_tokens, n_tags), (n_tags, n_tags), (n_tags,), (n_tags,)]
-    emissions, transitions, start, end = (
-        torch.tensor(rng.normal(size=shape) * scale) for shape in shapes
-    )
-    return emissions, transitions, start, end
-
-
-def make_allowed(n_tokens: int, n_tags: int, seed: int) -> torch.Tensor:
-    rng = numpy.random.default_rng(seed)
-    allowed = torch.tensor(rng.random((n_tokens, n_tags)) < 0.5)
-    allowed[:, 0] = True  # O, so that every doc has a sequence
-    return allowed
-
 
 WAYS = ["whole", "in pieces", "in log space"]
 
@@ -223,39 +204,6 @@ def test_an_impossible_doc(scale: float) -> None:
     (gradient,) = torch.autograd.grad(log_z.sum(), emissions)
     assert (gradient[:2] == 0).all()
     torch.testing.assert_close(gradient[2:].sum(1), torch.ones(3, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-@pytest.mark.parametrize("k", [1, 3, 40])
-@pytest.mark.parametrize("is_restricted", [False, True])
-def test_k_best_are_the_best_of_every_sequence(
-    scheme: TagScheme, scale: float, k: int, is_restricted: bool
-) -> None:
-    lengths = [3, 0, 1, 4, 2]
-    params = make_params(sum(lengths), len(scheme), 5, scale)
-    allowed = make_allowed(sum(lengths), len(scheme), 6) if is_restricted else None
-    best, tags = k_best(potentials(*params, lengths, scheme.valid, allowed), k)
-    assert best.shape == (len(lengths), k) and tags.shape == (k, sum(lengths))
-    end = 0
-    for d, length in enumerate(lengths):
-        tokens = slice(end, end := end + length)
-        if not length:
-            assert best[d].tolist() == [0.0] + [-torch.inf] * (k - 1)
-            continue
-        its_own = None if allowed is None else allowed[tokens]
-        found, scores = sequences((params[0][tokens], *params[1:]), scheme.valid, its_own)
-        expected, order = scores.sort(descending=True)
-        n = min(k, len(found))
-        torch.testing.assert_close(best[d, :n], expected[:n])
-        assert (best[d, n:] == -torch.inf).all()
-        assert [tuple(row) for row in tags[:n, tokens].tolist()] == [found[i] for i in order[:n]]
-
-
-def test_k_best_of_nothing() -> None:
-    scheme = SCHEMES[0]
-    best, tags = k_best(potentials(*make_params(0, len(scheme), 1), [0], scheme.valid), 2)
-    assert best.tolist() == [[0.0, -torch.inf]] and tags.shape == (2, 0)
 
 
 def test_no_docs_and_no_tokens() -> None:
