@@ -16,9 +16,14 @@ from typing import Any, List, Tuple
 import numpy
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from ..decoding.trees import best_tree
 from .chain import IMPOSSIBLE
+
+# So many rates, of 8 bytes, are gone through at a time by `log_arc_marginals`: its backward pass
+# holds several times that.
+_AT_ONCE = 2**22
 
 
 def log_partition(arcs: Tensor, is_arc: Tensor) -> Tensor:
@@ -74,25 +79,37 @@ def arc_marginals(arcs: Tensor, is_arc: Tensor) -> Tensor:
         return marginals.clamp(min=0.0)
 
 
-def log_arc_marginals(arcs: Tensor) -> Tensor:
-    """The logarithms of one sentence's `arc_marginals`, each as exact as the largest.
+def log_arc_marginals(arcs: Tensor, tokens: Tensor) -> Tensor:
+    """The logarithms of some of one sentence's `arc_marginals`, each as exact as the largest.
 
     `arc_marginals` are off by some 1e-17, however small they are: a state's rates are summed in one
     place and divide in another. Here each token in turn is eliminated last, with each of its arcs
-    as the only one: then no other state's rates depend on it. That takes L^4 steps.
+    as the only one: then no other state's rates depend on it. That takes L^3 steps for each token,
+    and the memory of so many numbers for a few of them at a time.
 
     arcs (Tensor): float64, (L, L + 1); log potentials of a sentence without padding.
-    RETURNS (Tensor): float64, (L, L + 1); IMPOSSIBLE for a token itself. Differentiable where the
+    tokens (Tensor): int64, (n,); the dependents.
+    RETURNS (Tensor): float64, (n, L + 1); IMPOSSIBLE for a token itself. Differentiable where the
         potentials are.
     """
-    length, device = len(arcs), arcs.device
-    # For each token, all of them, itself in the first place: (L, L).
-    order = numpy.array([[d, *(i for i in range(length) if i != d)] for d in range(length)])
-    places = torch.from_numpy(order).to(device)
+    at_once = max(1, _AT_ONCE // len(arcs) ** 3)
+    parts = [
+        checkpoint(_log_arc_marginals, arcs, part, use_reentrant=False)
+        for part in tokens.split(at_once)
+    ]
+    return torch.cat(parts)
+
+
+def _log_arc_marginals(arcs: Tensor, tokens: Tensor) -> Tensor:
+    length = len(arcs)
+    # For each token, all of them, itself in the first place: (n, L).
+    places = torch.arange(length, device=arcs.device).expand(len(tokens), -1)
+    places = places.scatter(1, tokens[:, None], -1).sort(1).values
+    places[:, 0] = tokens
     root = arcs[:, 0][places]
     rates = arcs[:, 1:][places[:, :, None], places[:, None, :]]
-    # Out of the first place one arc leads, to place h + 1: (L, L - 1, L).
-    leads = torch.eye(length, dtype=torch.bool, device=device)[1:]
+    # Out of the first place one arc leads, to place h + 1: (n, L - 1, L).
+    leads = torch.eye(length, dtype=torch.bool, device=arcs.device)[1:]
     first = rates[:, :1].expand(-1, length - 1, -1).masked_fill(~leads, IMPOSSIBLE)
     others = rates[:, 1:]
     eliminated: List[Tuple[Tensor, Tensor, Tensor]] = []
@@ -105,8 +122,8 @@ def log_arc_marginals(arcs: Tensor) -> Tensor:
         detour = from_others[:, :, None] + share
         others = torch.stack([others[:, : i - 1, :i], detour]).logsumexp(0)
         eliminated.append((out, from_first, from_others))
-    # The weight of all trees rooted at each place: (L,), and for each arc (L, L - 1).
-    at_first = sum((out for out, _, _ in eliminated), arcs.new_zeros(length))
+    # The weight of all trees rooted at each place: (n,), and for each arc (n, L - 1).
+    at_first = sum((out for out, _, _ in eliminated), arcs.new_zeros(len(tokens)))
     rooted: List[Tensor] = []
     for out, from_first, from_others in eliminated[::-1]:
         ways = [at_first[:, None] + from_first]
@@ -117,7 +134,7 @@ def log_arc_marginals(arcs: Tensor) -> Tensor:
         weights.append((torch.stack(rooted, 2) + root[:, None, 1:]).logsumexp(2))
     log_p = torch.cat(weights, 1).log_softmax(1)
     heads = torch.cat([torch.zeros_like(places[:, :1]), places[:, 1:] + 1], 1)
-    return torch.full_like(arcs, IMPOSSIBLE).scatter(1, heads, log_p)
+    return arcs.new_full((len(tokens), length + 1), IMPOSSIBLE).scatter(1, heads, log_p)
 
 
 def k_best_trees(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:

@@ -179,14 +179,15 @@ def kl_of_arc_marginals(
     its = arc_marginals(teacher / temperature, is_arc)
     mine = arc_marginals(student / temperature, is_arc)
     log_p = mine.clamp(min=_SMALLEST).log()
-    # Where much of the student's probability is rounding, and that matters.
-    lost = ((mine < 1e-8 * its) & (its > 1e-12)).any(2).any(1)
+    # Where much of the student's probability is rounding, and the teacher's is not.
+    lost = ((mine < 1e-10 * its) & (its > 1e-7)).any(2).cpu()
     n_tokens = is_arc.any(2).sum(1).cpu().tolist()
-    for s in lost.nonzero()[:, 0].cpu().tolist():
+    for s in lost.any(1).nonzero()[:, 0].tolist():
         n = n_tokens[s]
-        exact = log_arc_marginals(student[s, :n, : n + 1] / temperature)
-        padded = F.pad(exact, (0, log_p.shape[2] - n - 1, 0, log_p.shape[1] - n))
-        log_p = log_p.index_copy(0, torch.tensor([s], device=log_p.device), padded[None])
+        tokens = lost[s].nonzero()[:, 0].to(log_p.device)
+        exact = log_arc_marginals(student[s, :n, : n + 1] / temperature, tokens)
+        padded = F.pad(exact, (0, log_p.shape[2] - n - 1))
+        log_p = log_p.index_put((torch.full_like(tokens, s), tokens), padded)
     log_q = its.clamp(min=_SMALLEST).log()
     per_token = (its * (log_q - log_p)).masked_fill(its <= _SMALLEST, 0.0).sum(2)
     return temperature**2 * per_token, its
