@@ -14,6 +14,7 @@ from typing import Annotated, List, Optional, Tuple  # noqa: E402
 import numpy  # noqa: E402
 import torch  # noqa: E402
 import typer  # noqa: E402
+from thinc.api import require_gpu  # noqa: E402
 from wasabi import table  # noqa: E402
 
 from . import (  # noqa: E402
@@ -38,6 +39,8 @@ TOPICS = {
     "memory": memory,
     "start": start,
 }
+# Those that compute on the device of thinc's ops; the others measure the host.
+ON_GPU = ("pipelines", "training", "losses", "objectives")
 HEADER = ("what", "peer", "ours", "peer's", "peer / ours (range)", "target")
 
 
@@ -49,11 +52,16 @@ def main(
         Optional[str], typer.Option(help=f"Of {', '.join(TOPICS)}, with commas")
     ] = None,
     output: Annotated[Optional[Path], typer.Option(help="A Markdown file to write")] = None,
+    gpu_id: Annotated[int, typer.Option(help="Both sides' device, -1 for the CPU")] = -1,
 ) -> None:
     """Measure speed and memory beside peers."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    names = list(TOPICS) if only is None else only.split(",")
+    device = f"{platform.machine()}, one thread"
+    if gpu_id >= 0:
+        require_gpu(gpu_id)
+        device = torch.cuda.get_device_name(gpu_id)
+    names = list(ON_GPU if gpu_id >= 0 else TOPICS) if only is None else only.split(",")
     unknown = sorted(set(names) - set(TOPICS))
     if unknown:
         raise typer.BadParameter(f"there is no topic {unknown[0]}: topics are {', '.join(TOPICS)}")
@@ -65,7 +73,7 @@ def main(
     print(table(rows, header=HEADER, divider=True, aligns=("l", "l", "r", "r", "r", "r")))
     if output is not None:
         lines = [
-            f"Made by `python -m benchmarks`: {platform.machine()}, one thread, numpy "
+            f"Made by `python -m benchmarks`: {device}, numpy "
             f"{numpy.__version__}, torch {torch.__version__}. Medians of {rounds} rounds; of the "
             "ratios, round by round, the median and the range: above 1, ours is the better one. "
             "By its median a target is met (✓) or not (✗).",

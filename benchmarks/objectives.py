@@ -6,6 +6,7 @@ from typing import Any, List
 
 import numpy
 import torch
+from thinc.api import get_current_ops, xp2torch
 from torch import Tensor
 from torch_struct import LinearChainCRF
 
@@ -34,15 +35,17 @@ def _structural_pair(n_docs: int = 64, length: int = 50) -> Pair:
     """Through the teacher's marginals, the teacher's included."""
     scheme = TagScheme("BILUO", [f"L{i}" for i in range(4)])
     student, teacher = (make_scores(scheme, seed, n_docs, length) for seed in (0, 1))
-    weights: Any = numpy.ones((n_docs * length,), dtype="f")
+    weights = get_current_ops().alloc1f(n_docs * length) + 1
 
     def chain(scores: ChainScores, learns: bool) -> LinearChainCRF:
-        emissions = torch.tensor(scores.emissions).view(n_docs, length, -1).requires_grad_(learns)
-        transitions = torch.tensor(scores.transitions).requires_grad_(learns)
+        emissions, transitions = (
+            xp2torch(a, requires_grad=learns) for a in (scores.emissions, scores.transitions)
+        )
+        emissions = emissions.view(n_docs, length, -1)
         # Of each bigram, the later tag first.
         phi: Tensor = emissions[:, 1:, :, None] + transitions.T
         phi = torch.cat([phi[:, :1] + emissions[:, :1, None, :], phi[:, 1:]], dim=1)
-        return LinearChainCRF(phi, torch.full((n_docs,), length))
+        return LinearChainCRF(phi, torch.full((n_docs,), length, device=phi.device))
 
     def peer() -> None:
         chain(teacher, False).cross_entropy(chain(student, True)).sum().backward()
@@ -61,7 +64,7 @@ def _of_chains(length: int, n_labels: int) -> List[Pair]:
     scheme = TagScheme("BIO", [f"L{i}" for i in range(n_labels)])
     n_docs = TOKENS // length
     student, teacher = (make_scores(scheme, seed, n_docs, length) for seed in (0, 1))
-    weights: Any = numpy.ones((n_docs * length,), dtype="f")
+    weights = get_current_ops().alloc1f(n_docs * length) + 1
     args = student, teacher, scheme.valid, weights
     local = SubstructureMSE()
     shape = f"chains, {length} tokens, {len(scheme)} tags"
@@ -77,7 +80,7 @@ def _of_chains(length: int, n_labels: int) -> List[Pair]:
 def _of_trees(length: int) -> List[Pair]:
     n_sents, n_labels = TOKENS // length, 40
     student, teacher = (_arc_scores(seed, n_sents, length, n_labels) for seed in (0, 1))
-    weights: Any = numpy.ones((n_sents * length,), dtype="f")
+    weights = get_current_ops().alloc1f(n_sents * length) + 1
     args = student, teacher, numpy.ones((n_labels,), dtype=bool), weights, weights
     local = SubstructureKL()
     return [
@@ -97,10 +100,11 @@ def _of_trees(length: int) -> List[Pair]:
 def _arc_scores(seed: int, n_sents: int, length: int, n_labels: int) -> ArcScores:
     rng = numpy.random.default_rng(seed)
     ends = numpy.arange(1, n_sents + 1) * length
-    groups = group_sentences(numpy.stack([ends - length, ends], axis=1))
+    ops = get_current_ops()
+    groups = group_sentences(numpy.stack([ends - length, ends], axis=1), ops.xp)
 
     def normal(*shape: int) -> Any:
-        return rng.normal(size=shape).astype("f")
+        return ops.asarray(rng.normal(size=shape), dtype="f")
 
     # Four heads for each token, none of them itself.
     position = numpy.tile(numpy.arange(length), n_sents)

@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Tuple
 
+import torch
+
 
 @dataclass
 class Pair:
@@ -63,17 +65,17 @@ def measure(pair: Pair, rounds: int) -> Measured:
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """RETURNS (float): How long a run takes."""
+    """RETURNS (float): How long a run takes, or what it returns, if that is a float."""
     start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    found = run()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return found if isinstance(found, float) else time.perf_counter() - start
 
 
 def _once(run: Callable[[], object], unit: str) -> float:
     if unit == "s":
-        start = time.perf_counter()
-        found = run()
-        return found if isinstance(found, float) else time.perf_counter() - start
+        return seconds(run)
     found = run()
     assert isinstance(found, (int, float)), f"a run that is measured in {unit} returns a number"
     return float(found)

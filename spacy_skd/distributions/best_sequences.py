@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .chain import ChainPotentials
 from .forward_backward import IMPOSSIBLE
-from .layout import PIECE, Layout
+from .layout import PIECE, Layout, lay_out
 
 # What a step costs, in additions of a product of matrices where a product is a sum and a sum the
 # largest.
@@ -43,7 +43,7 @@ def _k_best(unary: Tensor, before: Tensor, lengths: List[int], k: int) -> Tuple[
 
     RETURNS (Tuple[Tensor, Tensor]): As `k_best`, of docs that have tokens.
     """
-    layout = Layout(lengths, max(lengths), unary.device)
+    layout = lay_out(lengths, max(lengths), unary.device)
     reach = layout.reach[:-1]
     steps = unary.index_select(0, layout.tokens).split(reach)
     transitions, start = before[0], before[1, 0]
@@ -77,7 +77,7 @@ def _best(unary: Tensor, before: Tensor, lengths: List[int], k: int) -> Tuple[Te
 
     RETURNS (Tuple[Tensor, Tensor]): As `k_best`, of docs that have tokens; k is 1.
     """
-    layout = Layout(lengths, _piece_length(lengths, unary.shape[1]), unary.device)
+    layout = lay_out(lengths, _piece_length(lengths, unary.shape[1]), unary.device)
     tokens = unary.index_select(0, layout.tokens)
     transitions, start = before[0], before[1, 0]
     entering = start.expand(len(layout.is_first), -1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..schemes import ValidTags
 from .forward_backward import IMPOSSIBLE, log_partition_by_pieces
-from .layout import Layout
+from .layout import from_host, lay_out
 
 
 @dataclass
@@ -44,7 +44,7 @@ def doc_ends(lengths: List[int], device: torch.device) -> Tuple[Tensor, Tensor]:
     first, last = numpy.zeros((2, n.sum()), dtype=bool)
     first[ends - n] = True
     last[ends - 1] = True
-    return torch.from_numpy(first).to(device), torch.from_numpy(last).to(device)
+    return from_host(first, device), from_host(last, device)
 
 
 def potentials(
@@ -68,10 +68,10 @@ def potentials(
     RETURNS (ChainPotentials): The potentials.
     """
     device = emissions.device
-    may_follow = torch.tensor(valid.transitions, device=device)
-    may_start = torch.tensor(valid.start, device=device)
-    may_end = torch.tensor(valid.end, device=device)
-    last = torch.from_numpy(numpy.cumsum([n for n in lengths if n], dtype=int) - 1).to(device)
+    may_follow, may_start, may_end = (
+        from_host(mask, device) for mask in (valid.transitions, valid.start, valid.end)
+    )
+    last = from_host(numpy.cumsum([n for n in lengths if n], dtype=int) - 1, device)
     unary = emissions.double()
     ending = (unary.index_select(0, last) + end.double()).masked_fill(~may_end, IMPOSSIBLE)
     unary = unary.index_copy(0, last, ending)
@@ -99,7 +99,7 @@ def log_partition(phi: ChainPotentials) -> Tensor:
     sums = log_partition_by_pieces(phi.before, phi.unary, lengths)
     if sums is None:
         sums = _log_space_sum(phi, numpy.array(lengths))
-    return log_z.index_copy(0, torch.tensor(filled, device=phi.unary.device), sums)
+    return log_z.index_copy(0, from_host(numpy.array(filled), phi.unary.device), sums)
 
 
 def tag_marginals(phi: ChainPotentials) -> Tensor:
@@ -135,7 +135,7 @@ def log_tag_marginals(phi: ChainPotentials) -> Tensor:
     forward = _log_forward(phi.unary, start[0], transitions, counts)
     ends = numpy.cumsum(counts)
     in_doc = numpy.arange(ends[-1]) - numpy.repeat(ends - counts, counts)
-    reverse = torch.from_numpy(numpy.repeat(ends, counts) - 1 - in_doc).to(phi.unary.device)
+    reverse = from_host(numpy.repeat(ends, counts) - 1 - in_doc, phi.unary.device)
     reversed_unary = phi.unary.index_select(0, reverse)
     backward = _log_forward(reversed_unary, torch.zeros_like(start[0]), transitions.T, counts)
     joint = forward + backward.index_select(0, reverse) - phi.unary
@@ -153,7 +153,7 @@ def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray) -> Tensor:
     """
     transitions, start = phi.before
     forward = _log_forward(phi.unary, start[0], transitions, counts)
-    last = torch.from_numpy(numpy.cumsum(counts) - 1).to(forward.device)
+    last = from_host(numpy.cumsum(counts) - 1, forward.device)
     log_z = forward.index_select(0, last).logsumexp(1)
     return log_z.masked_fill(log_z < IMPOSSIBLE / 2, -torch.inf)
 
@@ -169,7 +169,7 @@ def _log_forward(
     counts (ndarray): int, (n_docs,); tokens in each doc, at least 1.
     RETURNS (Tensor): (n_tokens, n_tags).
     """
-    layout = Layout(counts.tolist(), int(counts.max()), unary.device)
+    layout = lay_out(counts.tolist(), int(counts.max()), unary.device)
     steps = unary.index_select(0, layout.tokens).split(layout.reach[:-1])
     found = [start + steps[0]]
     for step in steps[1:]:

@@ -13,7 +13,7 @@ from typing import Any, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .layout import PIECE, Layout
+from .layout import PIECE, Layout, lay_out
 
 # The log potential of what can't occur. Finite, so that differences of two of them aren't NaN.
 IMPOSSIBLE = -1e30
@@ -107,7 +107,7 @@ def _scale(before: Tensor, unary: Tensor, lengths: List[int]) -> Optional[_Chain
     lowest = sum(x.masked_fill(x < IMPOSSIBLE / 2, 0.0).amin() for x in (before, unary))
     if lowest < -_SPAN:
         return None
-    layout = Layout(lengths, _piece_length(lengths, unary.shape[1]), unary.device)
+    layout = lay_out(lengths, _piece_length(lengths, unary.shape[1]), unary.device)
     per_token = unary_scale.index_select(0, layout.tokens) + before_scale[0]
     log_scale = per_token.new_zeros(len(lengths)).index_add(0, layout.chains, per_token)
     log_scale += before_scale[1] - before_scale[0]
@@ -248,8 +248,8 @@ class _ForwardBackward:
         pairs = (ahead * (weights / self.forward_scale)[:, None]).T @ behind
         summed = torch.stack([chains.transitions * pairs, torch.zeros_like(pairs)])
         if not is_change:
-            first = layout.is_first.nonzero()[:, 0]
-            of_first = behind.index_select(0, first) * weights.index_select(0, first)[:, None]
+            of_first = behind.index_select(0, layout.first)
+            of_first = of_first * weights.index_select(0, layout.first)[:, None]
             summed[1, 0] = chains.start * of_first.sum(0)
         return summed
 

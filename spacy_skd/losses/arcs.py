@@ -258,7 +258,8 @@ def substructures(
     device = weights.device
     both = torch.ones_like(student.starts, dtype=torch.bool)
     loss = (start_weights * divergence(student.starts, teacher.starts, both)).sum()
-    of_head = torch.zeros(heads.shape, dtype=weights.dtype, device=device)
+    # One row more, for what stands at padding: to leave that out would wait for a GPU.
+    of_head = torch.zeros((len(heads) + 1, heads.shape[1]), dtype=weights.dtype, device=device)
     for group, student_arcs, teacher_arcs in zip(groups, student.arcs, teacher.arcs, strict=True):
         tokens, is_token, is_arc = _layout(group, device)
         # What stands at padding may be anything, and must not become NaN times 0.
@@ -266,10 +267,10 @@ def substructures(
         per_token, probability = of_heads(mine, its, is_arc)
         loss = loss + (weights[tokens] * per_token).sum()
         probability = probability.gather(2, heads[tokens].clamp(min=0) * is_token[:, :, None])
-        of_head[tokens[is_token]] = probability[is_token]
+        of_head[tokens.masked_fill(~is_token, len(heads))] = probability
     has_head = heads >= 0
     per_arc = divergence(student.labels, teacher.labels, has_head[:, :, None] & labels)
-    return loss + (weights[:, None] * of_head * has_head * per_arc).sum()
+    return loss + (weights[:, None] * of_head[:-1] * has_head * per_arc).sum()
 
 
 def gold_cross_entropy(

@@ -1,11 +1,10 @@
-"""Running the same thing on the host and on the double, and comparing."""
+"""Running the same thing on the host and on the device, and comparing."""
 
 from dataclasses import fields, is_dataclass
 
 import numpy
-from device_array import DeviceArray, xp
 from numpy.testing import assert_allclose
-from thinc.api import Model, to_numpy
+from thinc.api import Model, get_current_ops, to_numpy
 
 from spacy_skd.scores import ArcScores, ChainScores, SentenceGroup, group_sentences
 
@@ -17,14 +16,18 @@ def draw(rng, *shape):
 def to_device(value):
     """Scores, or lists of arrays, with their arrays on the device."""
     if isinstance(value, numpy.ndarray):
-        return xp.asarray(value)
+        return get_current_ops().asarray(value)
     if isinstance(value, SentenceGroup):
-        return SentenceGroup(value.starts, value.lengths, xp)
+        return SentenceGroup(value.starts, value.lengths, get_current_ops().xp)
     if isinstance(value, list):
         return [to_device(item) for item in value]
     if is_dataclass(value):
         return type(value)(*(to_device(getattr(value, f.name)) for f in fields(value)))
     return value
+
+
+def is_on_device(value):
+    return isinstance(value, get_current_ops().xp.ndarray)
 
 
 def assert_same_on_device(on_device, on_host):
@@ -37,7 +40,7 @@ def assert_same_on_device(on_device, on_host):
             if field.name not in ("groups", "lengths", "known"):  # of the host
                 assert_same_on_device(getattr(on_device, field.name), getattr(on_host, field.name))
     else:
-        assert type(on_device) is DeviceArray and isinstance(on_host, numpy.ndarray)
+        assert is_on_device(on_device) and isinstance(on_host, numpy.ndarray)
         assert on_device.dtype == on_host.dtype
         assert_allclose(to_numpy(on_device), on_host, rtol=1e-4, atol=1e-5)
 

@@ -1,4 +1,6 @@
-from contextlib import nullcontext
+"""What the tests take for a device: a double of one everywhere, and a GPU where there is one."""
+
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import thinc.backends
@@ -12,7 +14,8 @@ from device_array import (
     torch_on_device,
     xp,
 )
-from thinc.api import get_current_ops, set_current_ops
+from thinc.api import CupyOps, get_current_ops, set_current_ops
+from thinc.util import has_cupy_gpu, has_torch_cuda_gpu
 
 from spacy_skd.losses import autograd
 
@@ -35,15 +38,35 @@ def torch2xp(tensor):
 
 
 @pytest.fixture
-def ops(monkeypatch):
+def double(monkeypatch):
     """The ops of the double, and thinc and PyTorch in the belief that it is a GPU."""
     monkeypatch.setattr(thinc.util, "cupy", xp)
     monkeypatch.setattr(thinc.util, "has_cupy", True)
     monkeypatch.setattr(thinc.backends, "CupyOps", DeviceOps)
     monkeypatch.setattr(autograd, "torch", _Torch())
     monkeypatch.setattr(autograd, "torch2xp", torch2xp)
-    before = get_current_ops()
-    set_current_ops(DeviceOps())
-    with torch_on_device(), tensors_made_on_device():
+    with torch_on_device(), tensors_made_on_device(), use_ops_of(DeviceOps()):
         yield get_current_ops()
+
+
+needs_gpu = pytest.mark.skipif(
+    not (has_cupy_gpu and has_torch_cuda_gpu), reason="There is no GPU, or no cupy or CUDA PyTorch."
+)
+
+
+@pytest.fixture(params=["double", pytest.param("gpu", marks=needs_gpu)])
+def ops(request):
+    """The ops of the double, then those of a GPU where there is one."""
+    if request.param == "double":
+        yield request.getfixturevalue("double")
+    else:
+        with use_ops_of(CupyOps()):
+            yield get_current_ops()
+
+
+@contextmanager
+def use_ops_of(ops):
+    before = get_current_ops()
+    set_current_ops(ops)
+    yield
     set_current_ops(before)

@@ -1,9 +1,8 @@
-"""Decoding on the double: scores stay there, decoded structures come to the host."""
+"""Decoding on the device: scores stay there, decoded structures come to the host."""
 
 import numpy
 import pytest
 from both_sides import arc_scores, chain_scores, draw, to_device
-from device_array import xp
 from numpy.testing import assert_array_equal
 
 from spacy_skd.decoding import decode_heads, sentence_spans, viterbi
@@ -50,6 +49,6 @@ def test_sentence_spans(ops, rng, max_tokens):
     presets = numpy.zeros((20,), dtype="i1")
     presets[3], presets[4:7] = 1, -1
     expected = sentence_spans(starts, [12, 0, 8], presets, max_tokens)
-    spans = sentence_spans(xp.asarray(starts), [12, 0, 8], presets, max_tokens)
+    spans = sentence_spans(to_device(starts), [12, 0, 8], presets, max_tokens)
     assert isinstance(spans, numpy.ndarray)
     assert_array_equal(spans, expected)

@@ -20,7 +20,7 @@ INDEX = numpy.array([0, 1])
 
 
 @pytest.fixture
-def array(ops):
+def array(double):
     return xp.asarray(HOST)
 
 
@@ -82,7 +82,7 @@ def test_implicit_ways_to_the_host_are_refused(array, way):
         way(array)
 
 
-def test_a_function_that_cupy_lacks_is_none(ops):
+def test_a_function_that_cupy_lacks_is_none(double):
     with pytest.raises(AttributeError):
         _ = xp.block
 
@@ -118,18 +118,18 @@ def test_changes_in_place(array):
     assert_array_equal(HOST[0], [0, 1, 2])
 
 
-def test_explicit_ways_are_open(array, ops):
+def test_explicit_ways_are_open(array, double):
     assert_array_equal(to_numpy(array), HOST)
-    assert_array_equal(ops.to_numpy(array), HOST)
+    assert_array_equal(double.to_numpy(array), HOST)
     assert_array_equal(copy.deepcopy(array).get(), HOST)
     tensor = xp2torch(array, device=torch.device("meta"))
     assert isinstance(tensor, DeviceTensor)
     assert_array_equal(autograd.torch2xp(tensor).get(), HOST)
 
 
-def test_thinc_takes_it_for_a_gpu(array, ops):
+def test_thinc_takes_it_for_a_gpu(array, double):
     assert is_cupy_array(array) and not isinstance(array, numpy.ndarray)
-    assert get_array_module(array) is xp and type(get_array_ops(array)) is type(ops)
+    assert get_array_module(array) is xp and type(get_array_ops(array)) is type(double)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_thinc_takes_it_for_a_gpu(array, ops):
         lambda t: torch.where(torch.ones(3, dtype=torch.bool), t, t),
     ],
 )
-def test_tensors_of_the_host_are_refused(ops, way):
+def test_tensors_of_the_host_are_refused(double, way):
     with pytest.raises((RuntimeError, TypeError)):
         way(torch.ones(2, 3, device="meta"))
 
 
-def test_tensors_compute_on_the_device(ops):
+def test_tensors_compute_on_the_device(double):
     x = torch.tensor([1.0, 2.0, 3.0], device="meta").requires_grad_()
     index = torch.tensor([0, 2]).to("meta")
     y = x.double().index_select(0, index)
@@ -163,7 +163,7 @@ def test_tensors_compute_on_the_device(ops):
     assert_array_equal(gradient.cpu().numpy(), [16, 0, 48])
 
 
-def test_a_loss_s_gradient_stays_on_the_device(ops):
+def test_a_loss_s_gradient_stays_on_the_device(double):
     def scores(*shape):
         return xp.asarray(numpy.ones(shape, dtype="f"))
 

@@ -1,4 +1,4 @@
-"""Each layer, forward and backward, on the double: no copy to the host, and the host's values."""
+"""Each layer, forward and backward, on the device: no copy to the host, and the host's values."""
 
 import numpy
 import pytest

@@ -1,9 +1,8 @@
-"""Each loss on the double, with a teacher on the device and one from a file."""
+"""Each loss on the device, with a teacher there and one from a file."""
 
 import numpy
 import pytest
 from both_sides import arc_scores, assert_same_on_device, chain_scores, draw, to_device
-from device_array import xp
 
 from spacy_skd.losses import (
     HardLabels,
@@ -56,7 +55,7 @@ def test_chain_nll(ops, rng, scale):
     allowed[5:] = True  # the last doc has no annotation
     weights = numpy.array([1.0, 1.0, 0.5, 1.0], dtype="f")
     expected = chain_nll(scores, SCHEME.valid, allowed, weights)
-    args = to_device(scores), SCHEME.valid, xp.asarray(allowed), xp.asarray(weights)
+    args = to_device(scores), SCHEME.valid, to_device(allowed), to_device(weights)
     assert_same_loss(chain_nll(*args), expected)
 
 
@@ -68,7 +67,7 @@ def test_chain_distillation(ops, rng, loss, is_teacher_on_device):
     valid = SCHEME.valid.restrict(numpy.arange(len(SCHEME)) < 5)
     expected = loss.chain(student, teacher, valid, weights)
     given = to_device(teacher) if is_teacher_on_device else teacher
-    computed = loss.chain(to_device(student), given, valid, xp.asarray(weights))
+    computed = loss.chain(to_device(student), given, valid, to_device(weights))
     assert_same_loss(computed, expected)
 
 
@@ -97,5 +96,5 @@ def test_arc_distillation(ops, rng, loss, is_teacher_on_device):
     weights, start_weights = (abs(draw(rng, len(student.starts))) for _ in range(2))
     expected = loss.arcs(student, teacher, labels, weights, start_weights)
     given = to_device(teacher) if is_teacher_on_device else teacher
-    on_device = xp.asarray(weights), xp.asarray(start_weights)
+    on_device = to_device(weights), to_device(start_weights)
     assert_same_loss(loss.arcs(to_device(student), given, labels, *on_device), expected)

@@ -66,7 +66,8 @@ def test_of_chains(objective: Any, scheme: str) -> None:
     student, teacher = chain(len(tags), 0), chain(len(tags), 1)
     weights: Any = numpy.ones(sum(LENGTHS), dtype="f")
     works: List[Work] = []
-    for n_possible in (len(LABELS), 3, 1):
+    # The first of all lays the batch out, which the others need not.
+    for n_possible in (len(LABELS), len(LABELS), 3, 1):
         possible = tags.index_in(TagScheme(scheme, LABELS[:n_possible])) >= 0
         valid = tags.valid.restrict(possible)
         with Work() as work:
@@ -76,9 +77,9 @@ def test_of_chains(objective: Any, scheme: str) -> None:
             else:
                 objective.chain(student, teacher, valid, weights)
         works.append(work)
-    assert works[0].numbers > 1000
-    for work in works[1:]:
-        assert work.operations == works[0].operations and work.numbers == works[0].numbers
+    assert works[1].numbers > 1000
+    for work in works[2:]:
+        assert work.operations == works[1].operations and work.numbers == works[1].numbers
 
 
 @pytest.mark.parametrize(
