@@ -6,41 +6,19 @@ for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM", "RAY
     os.environ[f"{name}_NUM_THREADS"] = "1"  # read when numpy and torch are first imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import multiprocessing  # noqa: E402
 import platform  # noqa: E402
-import warnings  # noqa: E402
+from concurrent.futures import ProcessPoolExecutor  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Annotated, List, Optional, Tuple  # noqa: E402
 
 import numpy  # noqa: E402
 import torch  # noqa: E402
 import typer  # noqa: E402
-from thinc.api import require_gpu  # noqa: E402
 from wasabi import table  # noqa: E402
 
-from . import (  # noqa: E402
-    decoding,
-    losses,
-    memory,
-    objectives,
-    pipelines,
-    scaling,
-    start,
-    training,
-)
-from .pairs import Measured, Pair, measure  # noqa: E402
+from .topics import ON_GPU, TOPICS, measure_topic  # noqa: E402
 
-TOPICS = {
-    "pipelines": pipelines,
-    "training": training,
-    "losses": losses,
-    "objectives": objectives,
-    "decoding": decoding,
-    "scaling": scaling,
-    "memory": memory,
-    "start": start,
-}
-# Those that compute on the device of thinc's ops; the others measure the host.
-ON_GPU = ("pipelines", "training", "losses", "objectives")
 HEADER = ("what", "peer", "ours", "peer's", "peer / ours (range)", "target")
 
 
@@ -55,11 +33,8 @@ def main(
     gpu_id: Annotated[int, typer.Option(help="Both sides' device, -1 for the CPU")] = -1,
 ) -> None:
     """Measure speed and memory beside peers."""
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
     device = f"{platform.machine()}, one thread"
     if gpu_id >= 0:
-        require_gpu(gpu_id)
         device = torch.cuda.get_device_name(gpu_id)
     names = list(ON_GPU if gpu_id >= 0 else TOPICS) if only is None else only.split(",")
     unknown = sorted(set(names) - set(TOPICS))
@@ -67,9 +42,9 @@ def main(
         raise typer.BadParameter(f"there is no topic {unknown[0]}: topics are {', '.join(TOPICS)}")
     rows: List[Tuple[str, ...]] = []
     for name in names:
-        for pair in TOPICS[name].pairs():
-            rows.append(show(pair, measure(pair, rounds)))
-            print(" | ".join(rows[-1]), flush=True)
+        # A process each: what one has allocated is there for the next to take.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            rows += process.submit(measure_topic, name, rounds, gpu_id).result()
     print(table(rows, header=HEADER, divider=True, aligns=("l", "l", "r", "r", "r", "r")))
     if output is not None:
         lines = [
@@ -85,22 +60,5 @@ def main(
         output.write_text("\n".join(lines) + "\n", encoding="utf8")
 
 
-def show(pair: Pair, found: Measured) -> Tuple[str, ...]:
-    """RETURNS (Tuple[str, ...]): A row of the table."""
-    target = ""
-    if pair.target is not None:
-        mark = "✓" if found.ratio >= pair.target else "✗"
-        target = f"{pair.target:.2f} {mark}"
-    spread = f"{found.ratio:.2f} ({min(found.ratios):.2f} to {max(found.ratios):.2f})"
-    values = (in_units(value, pair.unit) for value in (found.ours, found.peer))
-    return (pair.what, pair.peer, *values, spread, target)
-
-
-def in_units(value: float, unit: str) -> str:
-    """RETURNS (str): A measured value."""
-    if unit != "s":
-        return f"{value:,.1f} {unit}"
-    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.3g} ms"
-
-
-typer.run(main)
+if __name__ == "__main__":
+    typer.run(main)

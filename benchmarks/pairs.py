@@ -3,9 +3,11 @@
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional
 
 import torch
+
+_LEAST = 0.05  # seconds of a round: what takes less is repeated
 
 
 @dataclass
@@ -56,11 +58,13 @@ def measure(pair: Pair, rounds: int) -> Measured:
     rounds (int): How often each is measured, unless the pair knows better.
     RETURNS (Measured): The medians.
     """
-    found: List[Tuple[float, float]] = []
-    for _ in range((pair.rounds or rounds) + 1):
-        found.append((_once(pair.run_ours, pair.unit), _once(pair.run_peer, pair.unit)))
-    ours, peer = zip(*found[1:], strict=True)
-    ratios = [theirs / mine for mine, theirs in found[1:]]
+    runs = pair.run_ours, pair.run_peer
+    repeats = [max(1, round(_LEAST / _once(run, pair.unit, 1))) for run in runs]
+    found: List[List[float]] = []
+    for _ in range(pair.rounds or rounds):
+        found.append([_once(run, pair.unit, n) for run, n in zip(runs, repeats, strict=True)])
+    ours, peer = zip(*found, strict=True)
+    ratios = [theirs / mine for mine, theirs in found]
     return Measured(statistics.median(ours), statistics.median(peer), ratios)
 
 
@@ -73,9 +77,10 @@ def seconds(run: Callable[[], object]) -> float:
     return found if isinstance(found, float) else time.perf_counter() - start
 
 
-def _once(run: Callable[[], object], unit: str) -> float:
+def _once(run: Callable[[], object], unit: str, repeats: int) -> float:
+    """RETURNS (float): What is measured, the mean over some repeats if that is time."""
     if unit == "s":
-        return seconds(run)
+        return sum(seconds(run) for _ in range(repeats)) / repeats
     found = run()
     assert isinstance(found, (int, float)), f"a run that is measured in {unit} returns a number"
     return float(found)

@@ -1,5 +1,7 @@
 """The best dependency tree of each sentence of a group."""
 
+from typing import Any
+
 import numpy
 from thinc.api import get_array_module, to_numpy
 from thinc.types import Floats3d, Ints2d
@@ -11,29 +13,56 @@ from ..scores import SentenceGroup
 def decode_heads(group: SentenceGroup, arcs: Floats3d) -> numpy.ndarray:
     """Find the single-root dependency tree with the highest score, for each sentence.
 
-    Each token's best head is taken where these heads make a tree with one root; it is the best
-    tree then. Only the other sentences' scores go to the host, to the exact algorithm.
+    With one token as the root's dependent and all others at the best of their other heads, no
+    choice of that token scores more than the one that gains most by it. Where this makes a tree, it
+    is the best tree. Only the other sentences' scores go to the host, to the exact algorithm.
 
     group (SentenceGroup): The sentences.
     arcs (Floats3d): (n_sents, L, L + 1); potentials as in `ArcScores`.
     RETURNS (ndarray): int, (n_sents, L), on the host; each token's head: 0 is the root, i + 1 the
         sentence's token i. 0 at padding.
-    RAISES (ValueError): If scores that are not finite keep a sentence from having a best tree.
+    RAISES (ValueError): If scores are not finite where a best tree hangs on them.
     """
     xp = get_array_module(arcs)
-    greedy = xp.where(group.is_arc, arcs, -numpy.inf).argmax(axis=2)
-    failing = xp.flatnonzero(~_is_tree(group, greedy))
-    heads = to_numpy(greedy)
-    if len(failing):
-        rows = to_numpy(failing)
-        for row, scores in zip(rows, to_numpy(arcs[failing]), strict=True):
-            length = group.lengths[row]
-            heads[row, :length] = best_tree(scores[:length, : length + 1])
+    scores = xp.where(group.is_arc, arcs, -numpy.inf)
+    other = scores[:, :, 1:].argmax(axis=2)[:, :, None] + 1
+    has_others = group.is_token[:, 1:].any(axis=1)[:, None] & group.is_token
+    # In double precision, in which the difference of two single ones is exact.
+    best_other = xp.take_along_axis(scores, other, axis=2)[:, :, 0].astype("float64")
+    best_other = xp.where(has_others, best_other, 0.0)
+    gain = xp.where(group.is_token, scores[:, :, 0] - best_other, -numpy.inf)
+    root, root_gain = gain.argmax(axis=1), gain.max(axis=1)
+    is_root = xp.arange(group.width) == root[:, None]
+    best = xp.where(group.is_token & ~is_root, other[:, :, 0], 0)
+    is_finite = xp.isfinite(best_other.sum(axis=1) + root_gain)
+    failing = xp.flatnonzero(~(_is_tree(group, best) & is_finite))
+    heads = to_numpy(best)
+    rows = to_numpy(failing)
+    if len(rows):
+        if not to_numpy(is_finite[failing]).all():
+            raise ValueError(
+                "The parser's arc scores aren't finite, so there is no best tree: has its training "
+                "diverged? Load an earlier model or train with a lower learning rate."
+            )
+        root_gains = to_numpy(root_gain[failing])
+        heads[rows] = _best_trees(to_numpy(arcs[failing]), group.lengths[rows], root_gains)
     return heads
 
 
+def best_tree(scores: numpy.ndarray) -> numpy.ndarray:
+    """Find the single-root tree of one sentence with the highest score.
+
+    scores (ndarray): (length, length + 1).
+    RETURNS (ndarray): int, (length,); the heads.
+    RAISES (ValueError): As `decode_heads`.
+    """
+    group = SentenceGroup(numpy.zeros((1,), dtype="int64"), numpy.array([len(scores)]))
+    arcs: Any = scores[None]
+    return decode_heads(group, arcs)[0]
+
+
 def _is_tree(group: SentenceGroup, heads: Ints2d) -> Ints2d:
-    """Find out which sentences' heads make a tree with one root.
+    """Find out in which sentences every token's path ends at the root.
 
     Pointer doubling: after k rounds each node points to its ancestor 2^k steps up. A path to the
     root has at most L steps, and the root points to itself.
@@ -42,41 +71,61 @@ def _is_tree(group: SentenceGroup, heads: Ints2d) -> Ints2d:
     RETURNS (Ints2d): bool, (n_sents,).
     """
     xp = get_array_module(heads)
-    n_roots = ((heads == 0) & group.is_token).sum(axis=1)
-    ancestors = xp.pad(heads, ((0, 0), (1, 0)))
+    # A node's number: that of its sentence's root, and its place after it.
+    roots = xp.arange(len(heads))[:, None] * (group.width + 1)
+    ancestors = xp.concatenate([roots, roots + heads], axis=1).ravel()
     for _ in range(group.width.bit_length()):
-        ancestors = xp.take_along_axis(ancestors, ancestors, axis=1)
-    return (n_roots == 1) & (ancestors == 0).all(axis=1)
+        ancestors = ancestors[ancestors]
+    return (ancestors.reshape(len(heads), -1) == roots).all(axis=1)
 
 
-def best_tree(scores: numpy.ndarray) -> numpy.ndarray:
-    """Find the best single-root tree of one sentence with the Chu-Liu-Edmonds algorithm.
+def _best_trees(
+    scores: numpy.ndarray, lengths: numpy.ndarray, root_gains: numpy.ndarray
+) -> numpy.ndarray:
+    """Find best single-root trees with the Chu-Liu-Edmonds algorithm, sentence by sentence.
 
-    The algorithm takes as many roots as pay off, so each root arc is made dearer by more than a
-    second root can gain (Stanojević and Cohen 2021, "A Root of the Problem"). Their constant is
-    n times the range of the scores; the smaller, the less is rounded off, so here it is the
-    distance between two bounds: each token's scores are taken relative to its best, so no tree
-    scores more than 0, and the best single-root tree no less than the best star, in which the
-    root's dependent is the head of all others.
+    The algorithm takes as many roots as pay off. What each root arc is made dearer by makes no
+    difference between trees of one root, so that one that comes out is the best of them.
+    Here it is as much as makes the last root gain nothing: the dearer, the more cycles have to be
+    contracted. Where there still are several roots, cycles that only a root can break, it is more
+    than a second root can gain (Stanojević and Cohen 2021, "A Root of the Problem").
 
-    scores (ndarray): (length, length + 1).
-    RETURNS (ndarray): int, (length,); the heads.
-    RAISES (ValueError): If scores are not finite.
+    scores (ndarray): (n_sents, L, L + 1).
+    lengths (ndarray): int, (n_sents,).
+    root_gains (ndarray): (n_sents,); the most that a token gains by the root as its head instead of
+        the best other.
+    RETURNS (ndarray): int, (n_sents, L); the heads, 0 at padding.
     """
-    length = len(scores)
-    itself = numpy.eye(length, length + 1, k=1, dtype="bool")
-    relative = numpy.where(itself, -numpy.inf, scores.astype("float64"))
-    relative -= relative.max(axis=1, keepdims=True)
-    relative[itself] = 0
-    star = (relative[:, 0] + relative[:, 1:].sum(axis=0)).max()
-    if not numpy.isfinite(star):
-        raise ValueError(
-            "The parser's arc scores aren't finite, so there is no best tree: has its training "
-            "diverged? Load an earlier model or train with a lower learning rate."
-        )
-    relative[:, 0] -= 1 - star
+    n_sents, width, _ = scores.shape
+    heads = numpy.zeros((n_sents, width), dtype="int64")
     # The algorithm wants a row for the root too, and NaN for what is no arc.
-    relative[itself] = numpy.nan
-    matrix = numpy.concatenate((numpy.full((1, length + 1), numpy.nan), relative))
-    heads, _ = chu_liu_edmonds(matrix)
-    return numpy.asarray(heads[1:])
+    nodes = numpy.arange(width + 1)
+    matrices = numpy.full((n_sents, width + 1, width + 1), numpy.nan)
+    matrices[:, 1:] = scores
+    matrices[:, nodes, nodes] = numpy.nan
+    matrices[:, 1:, 0] -= root_gains[:, None]
+    for row, length in enumerate(lengths.tolist()):
+        matrix = matrices[row, : length + 1, : length + 1]
+        found, _ = chu_liu_edmonds(matrix)
+        if found.count(0) > 1:
+            found, _ = chu_liu_edmonds(_with_dear_root(matrix))
+        heads[row, :length] = found[1:]
+    return heads
+
+
+def _with_dear_root(matrix: numpy.ndarray) -> numpy.ndarray:
+    """Make root arcs dearer by more than a second root can gain.
+
+    The constant of Stanojević and Cohen is n times the range of the scores; the smaller, the less
+    is rounded off, so here it is the distance between two bounds: each token's scores are taken
+    relative to its best, so no tree scores more than 0, and the best single-root tree no less than
+    the best star, in which the root's dependent is the head of all others.
+
+    matrix (ndarray): (length + 1, length + 1), NaN for what is no arc.
+    RETURNS (ndarray): The same trees of one root are better than others.
+    """
+    relative = matrix - numpy.nanmax(matrix, axis=1, keepdims=True, initial=-numpy.inf)
+    heads_all = numpy.nansum(relative[1:, 1:], axis=0)
+    star = (relative[1:, 0] + heads_all).max()
+    relative[1:, 0] -= 1 - star
+    return relative

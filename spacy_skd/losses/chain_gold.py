@@ -1,12 +1,21 @@
 """The gold loss on linear chains, in PyTorch."""
 
+from dataclasses import replace
 from typing import Any, List, Sequence, Tuple
 
+import numpy
 import torch
 from thinc.types import Floats1d
 from torch import Tensor
 
-from ..distributions.chain import doc_ends, log_partition, potentials
+from ..distributions.chain import (
+    IMPOSSIBLE,
+    ChainPotentials,
+    doc_ends,
+    log_partition,
+    potentials,
+)
+from ..distributions.layout import from_host
 from ..schemes import ValidTags
 from ..scores import ChainScores
 from .autograd import ChainTensors, differentiate, floats, mask
@@ -64,16 +73,14 @@ def nll(
         weights = weights.index_select(0, torch.tensor(docs, device=device))
         lengths = [lengths[d] for d in docs]
     chain = (scores.transitions, scores.start, scores.end)
-    log_z = log_partition(potentials(emissions, *chain, lengths, valid))
-    if not incomplete:
-        gold = _path_score(emissions, *chain, lengths, valid, allowed.byte().argmax(1))
-    else:
-        n = sum(lengths[: len(exact)])
-        exact_lengths, partial_lengths = lengths[: len(exact)], lengths[len(exact) :]
-        tags = allowed[:n].byte().argmax(1)
-        of_path = _path_score(emissions[:n], *chain, exact_lengths, valid, tags)
-        phi = potentials(emissions[n:], *chain, partial_lengths, valid, allowed[n:])
-        gold = torch.cat([of_path, log_partition(phi)])
+    phi = potentials(emissions, *chain, lengths, valid)
+    log_z = log_partition(phi)
+    n = sum(lengths[: len(exact)])
+    of_exact = replace(phi, unary=phi.unary[:n], lengths=lengths[: len(exact)])
+    gold = _path_score(of_exact, allowed[:n].byte().argmax(1))
+    if incomplete:
+        of_others = potentials(emissions[n:], *chain, lengths[len(exact) :], valid, allowed[n:])
+        gold = torch.cat([gold, log_partition(of_others)])
     impossible = torch.isneginf(gold.detach()).nonzero()
     if len(impossible):
         raise ValueError(
@@ -83,34 +90,22 @@ def nll(
     return (weights * (log_z - gold)).sum()
 
 
-def _path_score(
-    emissions: Tensor,
-    transitions: Tensor,
-    start: Tensor,
-    end: Tensor,
-    lengths: List[int],
-    valid: ValidTags,
-    tags: Tensor,
-) -> Tensor:
+def _path_score(phi: ChainPotentials, tags: Tensor) -> Tensor:
     """The score of one tag sequence a doc.
 
-    tags (Tensor): int64, (n_tokens,); the other arguments are those of `potentials`.
+    phi (ChainPotentials): The potentials.
+    tags (Tensor): int64, (n_tokens,).
     RETURNS (Tensor): float64, (n_docs,), -inf where a sequence isn't valid.
     """
-    device = emissions.device
-    first, last = doc_ends(lengths, device)
-    before = tags.roll(1)
-    is_valid = torch.where(
-        first, mask(valid.start, device)[tags], mask(valid.transitions, device)[before, tags]
-    ) & (~last | mask(valid.end, device)[tags])
-    per_token = emissions.double().gather(1, tags[:, None]).squeeze(1)
-    per_token = per_token + torch.where(
-        first, start.double()[tags], transitions.double()[before, tags]
-    )
-    per_token = per_token + last * end.double()[tags]
-    per_token = per_token.masked_fill(~is_valid, -torch.inf)
-    doc = torch.repeat_interleave(torch.tensor(lengths, dtype=torch.long)).to(device)
-    return per_token.new_zeros(len(lengths)).index_add(0, doc, per_token)
+    device, n_tags = tags.device, phi.unary.shape[1]
+    first, _ = doc_ends(phi.lengths, device)
+    lengths = numpy.asarray(phi.lengths, dtype=int)
+    doc = from_host(numpy.repeat(numpy.arange(len(lengths)), lengths), device)
+    bigram = (first * n_tags + tags.roll(1)) * n_tags + tags
+    per_token = phi.before.flatten().index_select(0, bigram)
+    per_token = per_token + phi.unary.gather(1, tags[:, None]).squeeze(1)
+    score = per_token.new_zeros(len(lengths)).index_add(0, doc, per_token)
+    return score.masked_fill(score < IMPOSSIBLE / 2, -torch.inf)
 
 
 def nll_of_others(

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 # added here.
 _FUNCTIONS = """
     add argsort arange array asarray ascontiguousarray concatenate dot empty exp flatnonzero full
-    matmul maximum minimum ones pad sqrt split take_along_axis where zeros
+    isfinite matmul maximum minimum ones pad sqrt split take_along_axis where zeros
 """.split()
 _CONSTANTS = "bool_ finfo float32 float64 iinfo inf int32 int64 nan newaxis".split()
 # The ways from the host to the device.
