@@ -2,11 +2,16 @@
 
 from typing import Callable, List, Optional, Tuple
 
+import numpy
 from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
 
 from .fast_ops import one_blas_thread, use_fast_ops
+
+# Tokens that are encoded at a time in prediction: what a layer of them computes stays in a core's
+# cache, and a long doc takes no more memory than a short one.
+BLOCK = 1024
 
 
 def FastTok2Vec(
@@ -16,7 +21,8 @@ def FastTok2Vec(
 
     Its output is the same up to rounding, and other layers of the process are left alone; it makes
     no difference on a GPU, or with ops of Apple's. It goes around the tok2vec, not around a
-    listener to one.
+    listener to one. In prediction a tok2vec of windows, such as spaCy's, encodes so many tokens at
+    a time that a processor's cache holds them.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): The tok2vec.
     RETURNS (Model[List[Doc], List[Floats2d]]): The same with other ops.
@@ -35,6 +41,8 @@ def forward(
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
     use_fast_ops(model.walk())
     with one_blas_thread():
+        if not is_train and _encodes_windows(model.layers[0]):
+            return _predict_in_blocks(model.layers[0], docs), lambda d_tokvecs: docs
         tokvecs, backprop_tok2vec = model.layers[0](docs, is_train)
 
     def backprop(d_tokvecs: List[Floats2d]) -> List[Doc]:
@@ -53,3 +61,48 @@ def init(
     tok2vec.initialize(X, Y)
     if model.maybe_get_dim("nO") is None and tok2vec.has_dim("nO"):
         model.set_dim("nO", tok2vec.get_dim("nO"))
+
+
+def _encodes_windows(tok2vec: Model[List[Doc], List[Floats2d]]) -> bool:
+    """RETURNS (bool): Whether it is an embedding and an encoder on the host in which a token's
+    vector hangs on no more neighbours than the encoder puts between docs."""
+    encode = tok2vec.maybe_get_ref("encode")
+    return (
+        encode is not None
+        and tok2vec.layers == [tok2vec.maybe_get_ref("embed"), encode]
+        and encode.name.startswith("with_array(")
+        and "pad" in encode.attrs
+        and encode.ops.xp is numpy
+    )
+
+
+def _predict_in_blocks(
+    tok2vec: Model[List[Doc], List[Floats2d]], docs: List[Doc]
+) -> List[Floats2d]:
+    embed, encode = tok2vec.layers
+    window = encode.attrs["pad"]
+    found: List[List[Floats2d]] = [[] for _ in docs]
+    pieces: List[Floats2d] = []
+    # Of each piece: its doc, and which of its tokens are not another's that it needs to see.
+    inner: List[Tuple[int, slice]] = []
+    n_tokens = 0
+
+    def encode_pieces() -> None:
+        for (d, own), vectors in zip(inner, encode.predict(pieces), strict=True):
+            found[d].append(vectors[own])
+        pieces.clear()
+        inner.clear()
+
+    for d, vectors in enumerate(embed.predict(docs)):
+        for begin in range(0, max(len(vectors), 1), BLOCK):
+            end = min(begin + BLOCK, len(vectors))
+            first = max(0, begin - window)
+            pieces.append(vectors[first : end + window])
+            inner.append((d, slice(begin - first, end - first)))
+            n_tokens += len(pieces[-1])
+            if n_tokens >= BLOCK:
+                encode_pieces()
+                n_tokens = 0
+    if pieces:
+        encode_pieces()
+    return [parts[0] if len(parts) == 1 else tok2vec.ops.flatten(parts) for parts in found]

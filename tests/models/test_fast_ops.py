@@ -5,12 +5,12 @@ import threading
 import numpy
 import pytest
 import spacy
-from spacy.ml.models import build_hash_embed_cnn_tok2vec
+from spacy.ml.models import MultiHashEmbed, build_hash_embed_cnn_tok2vec, build_Tok2Vec_model
 from spacy.util import registry
-from thinc.api import Linear, NumpyOps, Ops, chain, get_current_ops
+from thinc.api import LSTM, Linear, NumpyOps, Ops, chain, get_current_ops, with_padded
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from spacy_skd.models import fast_ops
+from spacy_skd.models import fast_ops, fast_tok2vec
 from spacy_skd.models.fast_ops import numpy_is_fast, one_blas_thread, use_fast_ops
 from spacy_skd.models.fast_tok2vec import FastTok2Vec
 
@@ -84,6 +84,51 @@ def test_output_and_gradient_are_those_of_the_tok2vec(docs):
     assert results[0][1].keys() == results[1][1].keys()
     for key, grad in results[0][1].items():
         numpy.testing.assert_allclose(grad, results[1][1][key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 1000])
+def test_prediction_in_blocks_is_that_of_the_tok2vec(nlp, monkeypatch, block):
+    monkeypatch.setattr(fast_tok2vec, "BLOCK", block)
+    lengths = [7, 0, 1, 4, 13, 3, 3, 0]
+    docs = [spacy.tokens.Doc(nlp.vocab, words=[f"w{i}" for i in range(n)]) for n in lengths]
+    plain = cnn()
+    plain.initialize(X=docs)
+    fast = FastTok2Vec(plain.copy())
+    fast.initialize(X=docs)
+    fast.layers[0].from_bytes(plain.to_bytes())
+    found = fast.predict(docs)
+    for mine, its in zip(found, plain.predict(docs), strict=True):
+        numpy.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
+    assert fast.predict([]) == []
+
+
+def test_a_long_doc_is_not_encoded_at_once(nlp, monkeypatch):
+    monkeypatch.setattr(fast_tok2vec, "BLOCK", 10)
+    fast = FastTok2Vec(cnn())
+    docs = [spacy.tokens.Doc(nlp.vocab, words=["w"] * n) for n in (100, 3)]
+    fast.initialize(X=docs)
+    sizes = []
+    encode = fast.layers[0].get_ref("encode")
+    plain = encode._func
+
+    def spy(model, Xs, is_train):
+        sizes.append(sum(map(len, Xs)))
+        return plain(model, Xs, is_train)
+
+    encode._func = spy
+    fast.predict(docs)
+    # A block, and two tokens on either side of it; the other doc on its own.
+    assert len(sizes) == 11 and max(sizes) == 14
+
+
+def test_an_encoder_of_other_than_windows_sees_whole_docs(nlp):
+    encode = with_padded(LSTM(8, 8))
+    embed = MultiHashEmbed(8, ["NORM"], [50], include_static_vectors=False)
+    fast = FastTok2Vec(build_Tok2Vec_model(embed, encode))
+    docs = [spacy.tokens.Doc(nlp.vocab, words=["a", "b"] * 30)]
+    fast.initialize(X=docs)
+    (vectors,) = fast.predict(docs)
+    numpy.testing.assert_array_equal(vectors, fast.layers[0].predict(docs)[0])
 
 
 def test_width_is_that_of_the_tok2vec(docs):
