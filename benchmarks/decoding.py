@@ -14,7 +14,7 @@ from spacy_skd.scores import SentenceGroup, group_sentences
 
 from .losses import make_scores
 from .pairs import Pair
-from .pipelines import references, trained
+from .pipelines import references, student
 
 DOCS, TOKENS = 128, 50
 
@@ -40,16 +40,14 @@ def _viterbi_pair(n_labels: int, **settings: Any) -> Pair:
 
 
 def _tree_pairs() -> List[Pair]:
-    docs = references("dev", 20_000)
-    parser: Any = trained(True).get_pipe("parser")
-    prepared = list(trained(True).pipe(doc.text for doc in docs))
-    with trained(True).select_pipes(enable="tok2vec"):
-        scorer = parser.model.predict(list(trained(True).pipe(doc.text for doc in docs)))
-    ends = numpy.cumsum([len(doc) for doc in prepared])
+    docs = list(student().pipe(doc.text for doc in references("dev", 20_000)))
+    parser: Any = student().get_pipe("parser")
+    scorer = parser.model.predict(docs)
+    ends = numpy.cumsum([len(doc) for doc in docs])
     spans = numpy.array(
         [
             (end - len(doc) + sent.start, end - len(doc) + sent.end)
-            for doc, end in zip(prepared, ends, strict=True)
+            for doc, end in zip(docs, ends, strict=True)
             for sent in doc.sents
         ]
     )
@@ -57,15 +55,17 @@ def _tree_pairs() -> List[Pair]:
     real = scorer.arcs(groups)
     rng = numpy.random.default_rng(0)
     random = [rng.normal(size=arcs.shape).astype("f") for arcs in real]
+    targets = {("a parser's", False): 3.0, ("random", False): 1.0}
     return [
         Pair(
-            f"spanning trees of {len(spans)} sentences, {name} scores",
-            "ufal.chu_liu_edmonds, sentence by sentence",
+            f"spanning trees of {len(spans)} sentences, one root each, {name} scores",
+            f"ufal.chu_liu_edmonds for each, {'one root' if one_root else 'any number of roots'}",
             partial(_decode, groups, arcs),
-            partial(_one_by_one, groups, arcs),
-            target=target,
+            partial(_one_by_one, groups, arcs, one_root),
+            target=targets.get((name, one_root)),
         )
-        for name, arcs, target in (("a parser's", real, 3.0), ("random", random, 1.0))
+        for name, arcs in (("a parser's", real), ("random", random))
+        for one_root in (False, True)
     ]
 
 
@@ -74,11 +74,13 @@ def _decode(groups: List[SentenceGroup], arcs: List[Any]) -> None:
         decode_heads(group, scores)
 
 
-def _one_by_one(groups: List[SentenceGroup], arcs: List[Any]) -> None:
-    """Each sentence's best tree, of any number of roots."""
+def _one_by_one(groups: List[SentenceGroup], arcs: List[Any], one_root: bool) -> None:
+    """Each sentence's best tree, of any number of roots, or of one (Stanojević and Cohen 2021)."""
     for group, scores in zip(groups, arcs, strict=True):
         for row, length in enumerate(group.lengths):
             matrix = numpy.full((length + 1, length + 1), numpy.nan)
             matrix[1:] = scores[row, :length, : length + 1]
             matrix[range(1, length + 1), range(1, length + 1)] = numpy.nan
+            if one_root:
+                matrix[1:, 0] -= length * (numpy.nanmax(matrix[1:]) - numpy.nanmin(matrix[1:])) + 1
             chu_liu_edmonds(matrix)

@@ -99,6 +99,17 @@ def trained(ours: bool) -> Language:
         return spacy.load(folder)
 
 
+@cache
+def student() -> Language:
+    """RETURNS (Language): The distilled student of the project, else one that is trained a little
+    here."""
+    for name in ("ewt", "demo"):
+        path = PROJECT / "training" / name / "distilled" / "seed-0" / "model-best"
+        if path.exists():
+            return spacy.load(path)
+    return trained(True)
+
+
 def examples(nlp: Language, docs: Sequence[Doc]) -> List[Example]:
     """RETURNS (List[Example]): The docs to learn from, with their own tokens."""
     return [

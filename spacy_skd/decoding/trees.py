@@ -24,7 +24,10 @@ def decode_heads(group: SentenceGroup, arcs: Floats3d) -> numpy.ndarray:
     RAISES (ValueError): If scores are not finite where a best tree hangs on them.
     """
     xp = get_array_module(arcs)
-    scores = xp.where(group.is_arc, arcs, -numpy.inf)
+    scores = arcs.copy()
+    tokens = xp.arange(group.width)
+    scores[:, tokens, tokens + 1] = -numpy.inf
+    scores[:, :, 1:].transpose(0, 2, 1)[~group.is_token] = -numpy.inf
     other = scores[:, :, 1:].argmax(axis=2)[:, :, None] + 1
     has_others = group.is_token[:, 1:].any(axis=1)[:, None] & group.is_token
     # In double precision, in which the difference of two single ones is exact.
@@ -32,7 +35,7 @@ def decode_heads(group: SentenceGroup, arcs: Floats3d) -> numpy.ndarray:
     best_other = xp.where(has_others, best_other, 0.0)
     gain = xp.where(group.is_token, scores[:, :, 0] - best_other, -numpy.inf)
     root, root_gain = gain.argmax(axis=1), gain.max(axis=1)
-    is_root = xp.arange(group.width) == root[:, None]
+    is_root = tokens == root[:, None]
     best = xp.where(group.is_token & ~is_root, other[:, :, 0], 0)
     is_finite = xp.isfinite(best_other.sum(axis=1) + root_gain)
     failing = xp.flatnonzero(~(_is_tree(group, best) & is_finite))
