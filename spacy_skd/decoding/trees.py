@@ -1,5 +1,6 @@
 """The best dependency tree of each sentence of a group."""
 
+import math
 from typing import Any
 
 import numpy
@@ -24,7 +25,7 @@ def decode_heads(group: SentenceGroup, arcs: Floats3d) -> numpy.ndarray:
     RAISES (ValueError): If scores are not finite where a best tree hangs on them.
     """
     xp = get_array_module(arcs)
-    scores = arcs.copy()
+    scores: Any = arcs.copy()
     tokens = xp.arange(group.width)
     scores[:, tokens, tokens + 1] = -numpy.inf
     scores[:, :, 1:].transpose(0, 2, 1)[~group.is_token] = -numpy.inf
@@ -87,11 +88,11 @@ def _best_trees(
 ) -> numpy.ndarray:
     """Find best single-root trees with the Chu-Liu-Edmonds algorithm, sentence by sentence.
 
-    The algorithm takes as many roots as pay off. What each root arc is made dearer by makes no
-    difference between trees of one root, so that one that comes out is the best of them.
-    Here it is as much as makes the last root gain nothing: the dearer, the more cycles have to be
-    contracted. Where there still are several roots, cycles that only a root can break, it is more
-    than a second root can gain (Stanojević and Cohen 2021, "A Root of the Problem").
+    The algorithm takes as many roots as pay off. What all root arcs are made dearer by makes no
+    difference between trees of one root, so that one that comes out is the best of them (Stanojević
+    and Cohen 2021, "A Root of the Problem", where it is more than a second root can ever gain). The
+    dearer, the more cycles have to be contracted, so it is as much as makes the most willing token
+    gain nothing, and grows while several roots come out.
 
     scores (ndarray): (n_sents, L, L + 1).
     lengths (ndarray): int, (n_sents,).
@@ -110,25 +111,17 @@ def _best_trees(
     for row, length in enumerate(lengths.tolist()):
         matrix = matrices[row, : length + 1, : length + 1]
         found, _ = chu_liu_edmonds(matrix)
-        if found.count(0) > 1:
-            found, _ = chu_liu_edmonds(_with_dear_root(matrix))
+        more = 0.0
+        while found.count(0) > 1:
+            more = 2 * more or _scale(matrix) / 4
+            matrix[1:, 0] -= more
+            found, _ = chu_liu_edmonds(matrix)
         heads[row, :length] = found[1:]
     return heads
 
 
-def _with_dear_root(matrix: numpy.ndarray) -> numpy.ndarray:
-    """Make root arcs dearer by more than a second root can gain.
-
-    The constant of Stanojević and Cohen is n times the range of the scores; the smaller, the less
-    is rounded off, so here it is the distance between two bounds: each token's scores are taken
-    relative to its best, so no tree scores more than 0, and the best single-root tree no less than
-    the best star, in which the root's dependent is the head of all others.
-
-    matrix (ndarray): (length + 1, length + 1), NaN for what is no arc.
-    RETURNS (ndarray): The same trees of one root are better than others.
-    """
-    relative = matrix - numpy.nanmax(matrix, axis=1, keepdims=True, initial=-numpy.inf)
-    heads_all = numpy.nansum(relative[1:, 1:], axis=0)
-    star = (relative[1:, 0] + heads_all).max()
-    relative[1:, 0] -= 1 - star
-    return relative
+def _scale(matrix: numpy.ndarray) -> float:
+    """RETURNS (float): How far scores lie apart: a power of two, since of equally good trees the
+    same should come out whatever the last bits of the scores."""
+    deviation = float(numpy.nanstd(matrix[1:]))
+    return 2.0 ** math.floor(math.log2(deviation)) if 0 < deviation < math.inf else 1.0
