@@ -15,7 +15,7 @@ HEADERS = {"baseline": "spaCy"}  # the other pipelines go by the names that they
 NOTES = {
     "baseline": "`spaCy` is its own `ner` and `parser`.",
     PLAIN: f"`{PLAIN}` is trained without a teacher.",
-    DISTILLED: f"`{DISTILLED}` is the same student with it, on the same text and on raw text.",
+    DISTILLED: f"`{DISTILLED}` is the same student with it.",
 }
 METRICS = {
     "ents_p": "Entity P",
