@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Dict, Iterator, List
@@ -20,7 +21,6 @@ from spacy import util
 from spacy.cli._util import parse_config_overrides, setup_gpu, show_validation_error
 from spacy.language import Language
 from spacy.training.initialize import init_nlp
-from thinc.api import Model
 from wasabi import msg
 from weasel.util import get_checksum, get_hash
 
@@ -32,7 +32,7 @@ PACKAGES = ("spacy", "spacy_skd", "thinc", "numpy", "torch", "spacy-transformers
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
-def fingerprint(config_path: Path, overrides: Dict[str, Any], bf16: bool) -> str:
+def fingerprint(config_path: Path, overrides: Dict[str, Any], precision: str) -> str:
     """A hash of all that a run depends on but the seed and the code: the config with its
     overrides, and the contents of the files and folders that its paths and the overrides name.
     """
@@ -43,7 +43,7 @@ def fingerprint(config_path: Path, overrides: Dict[str, Any], bf16: bool) -> str
     values = [value for name, value in settings.items() if not name.endswith("cache")]
     inputs = sorted({v for v in values if isinstance(v, str) and v and Path(v).exists()})
     checksums = {path: get_checksum(path) for path in inputs}
-    return get_hash({"config": config.to_str(), "inputs": checksums, "bf16": bf16})
+    return get_hash({"config": config.to_str(), "inputs": checksums, "precision": precision})
 
 
 def is_complete(seed_dir: Path, run_hash: str) -> bool:
@@ -53,30 +53,33 @@ def is_complete(seed_dir: Path, run_hash: str) -> bool:
     return complete and srsly.read_json(path)["fingerprint"] == run_hash
 
 
-def use_bfloat16(nlp: Language) -> None:
-    """Run a pipeline's transformers, and nothing else in it, under bfloat16 autocast.
+class Precision(str, Enum):
+    """What transformers are trained in. `auto`: bfloat16, where the device is fast at it."""
 
-    Weights and gradients remain float32, and so does what the transformer puts out: numpy has no
-    bfloat16, and the sums and logarithms of the losses would suffer from it.
+    auto = "auto"
+    bf16 = "bf16"
+    float32 = "float32"
+
+
+def use_precision(nlp: Language, precision: Precision) -> str:
+    """Let a pipeline's transformers, if there are any, compute in some precision.
+
+    nlp (Language): The pipeline.
+    precision (Precision): What is asked for.
+    RETURNS (str): What it has come to.
     """
-    import torch
-    from spacy_transformers.layers.hf_shim import HFShim
+    if precision == Precision.float32:
+        return precision.value
+    # Students are trained without PyTorch's modules.
+    from spacy_skd.teacher.half_precision import has_fast_bfloat16, transformers_of, use_bfloat16
 
-    def to_float32(module: Any, inputs: Any, output: Any) -> Any:
-        for key, value in output.items():
-            is_tensor = torch.is_tensor(value)
-            output[key] = value.float() if is_tensor else tuple(v.float() for v in value)
-        return output
-
-    models = [getattr(pipe, "model", None) for _, pipe in nlp.components]
-    nodes = [node for model in models if isinstance(model, Model) for node in model.walk()]
-    modules = [shim._model for node in nodes for shim in node.shims if isinstance(shim, HFShim)]
-    if not modules:
-        raise ValueError("--bf16 is for transformers, and this pipeline has none: leave it out.")
-    for module in modules:
-        autocast = torch.autocast(module.device.type, dtype=torch.bfloat16)
-        module.forward = autocast(module.forward)
-        module.register_forward_hook(to_float32)
+    if precision == Precision.auto:
+        modules = transformers_of(nlp)
+        devices = {parameter.device.type for m in modules for parameter in m.parameters()}
+        if not devices or not all(map(has_fast_bfloat16, devices)):
+            return Precision.float32.value
+    use_bfloat16(nlp)
+    return Precision.bf16.value
 
 
 def train_seed(
@@ -85,7 +88,7 @@ def train_seed(
     seed: int,
     overrides: Dict[str, Any],
     *,
-    bf16: bool,
+    precision: Precision,
     gpu_id: int,
 ) -> None:
     """Train in this process, keep `model-best` alone, and write `run.json`: what
@@ -95,7 +98,7 @@ def train_seed(
     seed_dir (Path): The folder to write to.
     seed (int): Takes the place of `training.seed`.
     overrides (Dict[str, Any]): Settings that replace those of the config.
-    bf16 (bool): Whether to run transformers under bfloat16 autocast.
+    precision (Precision): What transformers are trained in.
     gpu_id (int): The GPU, or -1 for the CPU.
     """
     start = time.perf_counter()
@@ -113,15 +116,14 @@ def train_seed(
                 print(f"... update {info['step']}, {info['words']} words, {info['seconds']} s")
                 shown = time.perf_counter()
 
-    run_hash = fingerprint(config_path, overrides, bf16)
+    run_hash = fingerprint(config_path, overrides, precision.value)
     setup_gpu(gpu_id)
     with show_validation_error(config_path):
         with_seed = {**overrides, "training.seed": seed}
         config = util.load_config(config_path, overrides=with_seed, interpolate=False)
     with show_validation_error(config_path, hint_fill=False):
         nlp = init_nlp(config, use_gpu=gpu_id)
-    if bf16:
-        use_bfloat16(nlp)
+    used = use_precision(nlp, precision)
     (seed_dir / RUN).unlink(missing_ok=True)  # what lies there is about to be replaced
     spacy.training.loop.train_while_improving = recorded
     spacy.training.loop.train(nlp, seed_dir, use_gpu=gpu_id)
@@ -140,7 +142,7 @@ def train_seed(
         "seconds": round(time.perf_counter() - start, 1),
         "config": config_path.name,
         "overrides": overrides,
-        "bf16": bf16,
+        "precision": used,
         "versions": dict(installed_versions()),
     }
     srsly.write_json(seed_dir / RUN, run)
@@ -230,7 +232,9 @@ def main(
     seeds: Annotated[str, typer.Option(help="Seeds, separated by spaces")] = "0",
     jobs: Annotated[int, typer.Option(min=1, help="How many seeds train at a time")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each")] = 1,
-    bf16: Annotated[bool, typer.Option("--bf16/--float32", help="In transformers")] = False,
+    precision: Annotated[
+        Precision, typer.Option(help="What transformers are trained in")
+    ] = Precision.auto,
     gpu_id: Annotated[int, typer.Option(help="GPU ID or -1 for CPU")] = -1,
     seed: Annotated[int, typer.Option(help="One seed, here and now", hidden=True)] = -1,
 ) -> None:
@@ -239,10 +243,10 @@ def main(
     """
     overrides = parse_config_overrides(list(ctx.args))
     if seed >= 0:
-        train_seed(config_path, output_dir, seed, overrides, bf16=bf16, gpu_id=gpu_id)
+        train_seed(config_path, output_dir, seed, overrides, precision=precision, gpu_id=gpu_id)
         return
     with show_validation_error(config_path):
-        run_hash = fingerprint(config_path, overrides, bf16)
+        run_hash = fingerprint(config_path, overrides, precision.value)
     asked = [int(n) for n in seeds.split()]
     complete = [n for n in asked if is_complete(output_dir / f"seed-{n}", run_hash)]
     for n in complete:
@@ -251,7 +255,7 @@ def main(
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
     # Threads that spin while they wait for each other make a busy machine several times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = [*ctx.args, "--gpu-id", str(gpu_id), *(["--bf16"] if bf16 else [])]
+    arguments = [*ctx.args, "--gpu-id", str(gpu_id), "--precision", precision.value]
     statuses = train_seeds(config_path, output_dir, todo, arguments, jobs=min(jobs, len(todo) or 1))
     for n, status in zip(todo, statuses, strict=True):
         if status:

@@ -136,14 +136,14 @@ def test_fingerprint_depends_on_config_overrides_and_data_but_not_on_the_seed(
     overrides = {"paths.train": "train.spacy", "paths.dev": "dev.spacy"}
 
     def get():
-        return train.fingerprint(Path("config.cfg"), overrides, False)
+        return train.fingerprint(Path("config.cfg"), overrides, "float32")
 
     config = util.load_config("config.cfg")
     hashes = [get()]
     config["training"]["seed"] = 7
     config.to_disk("config.cfg")
     assert get() == hashes[0]
-    hashes.append(train.fingerprint(Path("config.cfg"), overrides, True))
+    hashes.append(train.fingerprint(Path("config.cfg"), overrides, "bf16"))
     overrides["training.dropout"] = 0.3
     hashes.append(get())
     config["training"]["patience"] = 3
@@ -180,15 +180,37 @@ def test_seeds_of_another_config_are_removed_once_training_has_succeeded(folder,
 
 def test_bfloat16_needs_a_transformer(load):
     pytest.importorskip("spacy_transformers")
+    train = load("train")
     nlp = spacy.blank("en")
     nlp.add_pipe("ner")
-    with pytest.raises(ValueError, match="--bf16"):
-        load("train").use_bfloat16(nlp)
+    with pytest.raises(ValueError, match="for transformers"):
+        train.use_precision(nlp, train.Precision.bf16)
+    assert train.use_precision(nlp, train.Precision.auto) == "float32"
 
 
-def test_bfloat16_stays_within_the_transformer(folder, load, tmp_path):
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_bfloat16_where_it_is_fast(folder, load, tmp_path, monkeypatch, is_fast):
     pytest.importorskip("spacy_transformers")
-    import torch
+    monkeypatch.setattr(
+        "spacy_skd.teacher.half_precision.has_fast_bfloat16", lambda device: is_fast
+    )
+    train = load("train")
+    nlp = transformer_pipeline(folder, tmp_path)
+    used = train.use_precision(nlp, train.Precision.auto)
+    assert (used == "bf16") == is_fast
+    seen = []
+    module = nlp.get_pipe("transformer").model.transformer
+    module.encoder.layer[0].output.dense.register_forward_hook(
+        lambda module, inputs, output: seen.append(str(output.dtype))
+    )
+    nlp("Ann did see Leeds.")
+    assert seen == ["torch.bfloat16" if is_fast else "torch.float32"]
+    if not is_fast:
+        with pytest.warns(UserWarning, match="no fast products in bfloat16"):
+            assert train.use_precision(nlp, train.Precision.bf16) == "bf16"
+
+
+def transformer_pipeline(folder, tmp_path):
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "ann", "acme", "did", "see", "leeds"]
@@ -202,7 +224,18 @@ def test_bfloat16_stays_within_the_transformer(folder, load, tmp_path):
     nlp = util.load_model_from_config(config, auto_fill=True)
     examples = list(Corpus(folder / "train.spacy")(nlp))
     nlp.initialize(lambda: examples)
-    load("train").use_bfloat16(nlp)
+    return nlp
+
+
+@pytest.mark.filterwarnings("ignore:This device has no fast products")
+def test_bfloat16_stays_within_the_transformer(folder, load, tmp_path):
+    pytest.importorskip("spacy_transformers")
+    import torch
+
+    train = load("train")
+    nlp = transformer_pipeline(folder, tmp_path)
+    examples = list(Corpus(folder / "train.spacy")(nlp))
+    train.use_precision(nlp, train.Precision.bf16)
     module = nlp.get_pipe("transformer").model.transformer
     inner = []
     module.encoder.layer[0].output.dense.register_forward_hook(
