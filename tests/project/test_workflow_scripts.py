@@ -191,10 +191,10 @@ def test_bfloat16_needs_a_transformer(load):
 @pytest.mark.parametrize("is_fast", [True, False])
 def test_bfloat16_where_it_is_fast(folder, load, tmp_path, monkeypatch, is_fast):
     pytest.importorskip("spacy_transformers")
-    monkeypatch.setattr(
-        "spacy_skd.teacher.half_precision.has_fast_bfloat16", lambda device: is_fast
-    )
     train = load("train")
+    from spacy_skd.teacher import half_precision
+
+    monkeypatch.setattr(half_precision, "has_fast_bfloat16", lambda device: is_fast)
     nlp = transformer_pipeline(folder, tmp_path)
     used = train.use_precision(nlp, train.Precision.auto)
     assert (used == "bf16") == is_fast
