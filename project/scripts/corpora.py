@@ -243,14 +243,28 @@ def convert(output_dir: Path, assets: Path, limit: Optional[int] = None) -> List
     return table
 
 
+def is_wanted(path: Path, wanted: Optional[List[Path]]) -> bool:
+    """RETURNS (bool): Whether a file, or something in a folder, is among what is wanted, if that
+    is said at all."""
+    target = path.resolve()
+    return not wanted or any(target in (p.resolve(), *p.resolve().parents) for p in wanted)
+
+
 def main(
     output_dir: Annotated[Path, typer.Argument(help="Folder to write the .spacy files to")],
     assets: Annotated[Path, typer.Option(help="Where project assets lie")] = Path("assets"),
     limit: Annotated[
         Optional[int], typer.Option(min=1, help="Only the first N documents of a split")
     ] = None,
+    wanted: Annotated[
+        Optional[List[Path]],
+        typer.Option(help="Do nothing unless one of these is in the folder"),
+    ] = None,
 ) -> None:
     """Merge UD_English-EWT and UNER_English-EWT into spaCy's binary training format."""
+    if not is_wanted(output_dir, wanted):
+        msg.info(f"Nothing in {output_dir} is asked for: the corpora are other files")
+        return
     try:
         table = convert(output_dir, assets, limit)
     except (OSError, ValueError) as err:

@@ -4,11 +4,11 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import Annotated, Dict, Iterator, List
+from typing import Annotated, Dict, Iterator, List, Optional
 
 import srsly
 import typer
-from corpora import ENV_VAR, places
+from corpora import ENV_VAR, is_wanted, places
 from wasabi import msg
 
 TEXTS = "MASC/raw.jsonl"  # as it may lie ready
@@ -83,8 +83,14 @@ def find_texts(assets: Path) -> List[Dict[str, object]]:
 def main(
     output: Annotated[Path, typer.Argument(help="JSONL file to write")],
     assets: Annotated[Path, typer.Option(help="Where project assets lie")] = Path("assets"),
+    wanted: Annotated[
+        Optional[List[Path]], typer.Option(help="Do nothing unless the file is one of these")
+    ] = None,
 ) -> None:
     """Write the raw text that a student learns from by its teacher alone, one paragraph a line."""
+    if not is_wanted(output, wanted):
+        msg.info(f"{output} is not asked for: the raw text is another file")
+        return
     try:
         texts = find_texts(assets)
         output.parent.mkdir(parents=True, exist_ok=True)

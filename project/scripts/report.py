@@ -10,12 +10,14 @@ import srsly
 import typer
 from wasabi import MarkdownRenderer, msg
 
-PLAIN, DISTILLED, TEACHER = "student", "distilled", "teacher"
+PLAIN, FAST, TEACHER = "student", "fast", "teacher"
 HEADERS = {"baseline": "spaCy"}  # the other pipelines go by the names that they were evaluated by
 NOTES = {
     "baseline": "`spaCy` is its own `ner` and `parser`.",
     PLAIN: f"`{PLAIN}` is trained without a teacher.",
-    DISTILLED: f"`{DISTILLED}` is the same student with it.",
+    FAST: f"`{FAST}` is the same student with it, raw text and its lexicon.",
+    "accurate": "`accurate` is the larger one.",
+    "distilled": "`distilled` is the same student with it.",
 }
 METRICS = {
     "ents_p": "Entity P",
@@ -65,9 +67,7 @@ def find_gain(plain: Dict[str, Any], distilled: Dict[str, Any]) -> Dict[str, Any
     }
 
 
-def collect(
-    pipelines: Dict[str, Any], better: str = DISTILLED, against: str = PLAIN
-) -> Dict[str, Any]:
+def collect(pipelines: Dict[str, Any], better: str = FAST, against: str = PLAIN) -> Dict[str, Any]:
     """Summarize each metric over seeds, with the gain of one pipeline and the teacher's share.
 
     pipelines (Dict[str, Any]): What `evaluate.py` wrote: results by pipeline name and seed.
@@ -178,15 +178,25 @@ def write_section(path: Path, name: str, title: str, section: str) -> None:
     os.replace(temporary, path)
 
 
+def place_of(name: str, readme: Path, metrics_dir: Path) -> Path:
+    """RETURNS (Path): The Markdown file with a place for a table: the README, if it has one, or
+    one beside the numbers."""
+    has_place = readme.exists() and f"<!-- table:{name} -->" in readme.read_text(encoding="utf8")
+    return readme if has_place else metrics_dir / "README.md"
+
+
 def main(
     metrics_dir: Annotated[Path, typer.Argument(help="Folder with scores.json and speed.json")],
-    readme: Annotated[Path, typer.Argument(help="Markdown file to write the table into")],
-    title: Annotated[str, typer.Option(help="Heading, where the file has no place for it yet")],
+    readme: Annotated[
+        Path, typer.Argument(help="Markdown file to write the table into, if it has a place for it")
+    ],
     command: Annotated[str, typer.Option(help="The command that the table names")],
-    better: Annotated[str, typer.Option(help="Whose gain is told")] = DISTILLED,
+    better: Annotated[str, typer.Option(help="Whose gain is told")] = FAST,
     against: Annotated[str, typer.Option(help="What it is compared with")] = PLAIN,
 ) -> None:
-    """Print the table and write it into README, and all its numbers into METRICS_DIR/table.json."""
+    """Print the table and write it into README, or else into METRICS_DIR/README.md, and all its
+    numbers into METRICS_DIR/table.json.
+    """
     scores_path, speed_path = metrics_dir / "scores.json", metrics_dir / "speed.json"
     if not scores_path.exists():
         msg.fail(f"Can't find {scores_path}: run evaluate.py first.", exits=1)
@@ -207,12 +217,14 @@ def main(
         "spaCy gives them, unless they say otherwise.",
         f"A gain of `{better}` over `{against}` counts where every seed beats every seed.",
     ]
+    name = metrics_dir.name
+    readme = place_of(name, readme, metrics_dir)
     try:
-        write_section(readme, metrics_dir.name, title, f"{' '.join(notes)}\n\n{markdown}")
+        write_section(readme, name, name, f"{' '.join(notes)}\n\n{markdown}")
     except ValueError as err:
         msg.fail(str(err), exits=1)
     srsly.write_json(metrics_dir / "table.json", {"table": table, "speed": speed})
-    msg.divider(title)
+    msg.divider(name)
     plain = [[cell.replace("**", "") for cell in row] for row in rows]
     msg.table(plain, header=header, aligns=aligns, divider=True, max_col=40)
     print(*notes, "", sep="\n")

@@ -1,7 +1,7 @@
 """Training configs of students: made for a teacher, or completed with one."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
 
 from spacy.util import load_config
 from thinc.api import Config
@@ -42,7 +42,7 @@ def make_config(teacher: str) -> Config:
             f"their factories tell (its pipeline: {its['nlp']['pipeline']}): write a config that "
             "names the component in [initialize.before_init.student_to_teacher]."
         )
-    config = template.copy()
+    config = only(template, names)
     config["nlp"]["lang"] = its["nlp"]["lang"]
     config["nlp"]["tokenizer"] = its["nlp"]["tokenizer"]
     if any(_factory(its, name) not in _KIN for name in names.values()):
@@ -54,16 +54,32 @@ def make_config(teacher: str) -> Config:
     for ours, name in names.items():
         renamed = text[ours].replace("${components." + ours + ".", "${components." + name + ".")
         config["components"][name] = Config().from_str(renamed, interpolate=False)["component"]
-    weights = config["training"]["score_weights"]
-    kept = {ours: _SCORES[ours] for ours in names}
-    total = sum(weights[key] or 0.0 for keys in kept.values() for key in keys)
-    for key, weight in weights.items():
-        of_kept = any(key in keys for keys in kept.values())
-        weights[key] = weight / total if of_kept and weight else (0.0 if weight else weight)
     return with_teacher(config, teacher)
 
 
 _SCORES = {"ner": ("ents_f", "ents_p", "ents_r"), "parser": ("dep_uas", "dep_las", "sents_f")}
+
+
+def only(config: Config, kept: Collection[str]) -> Config:
+    """A shipped config with some of its components for entities and parses. What the others count
+    in the score of a pipeline is shared out.
+
+    config (Config): The config, not interpolated.
+    kept (Collection[str]): "ner", "parser", or both.
+    RETURNS (Config): Another config.
+    """
+    config = config.copy()
+    dropped = [name for name in config["nlp"]["pipeline"] if name in _SCORES and name not in kept]
+    config["nlp"]["pipeline"] = [n for n in config["nlp"]["pipeline"] if n not in dropped]
+    for name in dropped:
+        del config["components"][name]
+    weights = config["training"]["score_weights"]
+    gone = {key for name in dropped for key in _SCORES[name]}
+    total = sum(weight for key, weight in weights.items() if weight and key not in gone)
+    for key, weight in weights.items():
+        if weight:
+            weights[key] = 0.0 if key in gone else weight / total
+    return config
 
 
 def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> Config:

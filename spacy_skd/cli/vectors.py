@@ -57,6 +57,9 @@ def vectors_cli(
             help="The teacher's component whose token vectors to take. If not set, the first",
         ),
     ] = None,
+    force: Annotated[
+        bool, Opt("--force", "-F", help="Replace vectors in the output directory")
+    ] = False,
     use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
     """
@@ -64,8 +67,13 @@ def vectors_cli(
     include_static_vectors = true in its tok2vec. The words should come from training texts, raw
     texts and lists, never from those that a pipeline is evaluated on.
     """
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        msg.fail(f"{output_dir} is there already, and not empty: give another folder.", exits=1)
+    is_taken = output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir()))
+    if is_taken and not (force and (output_dir / "vocab" / "vectors").exists()):
+        msg.fail(
+            f"{output_dir} is there already, and not empty: give another folder"
+            f"{'' if force else ', or --force, which replaces vectors'}.",
+            exits=1,
+        )
     try:
         setup_gpu(use_gpu)
         lexicon, kept, lang = make_lexicon(
@@ -85,7 +93,7 @@ def vectors_cli(
     with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".writing-") as folder:
         nlp.to_disk(Path(folder) / "vectors")
         if output_dir.exists():
-            output_dir.rmdir()
+            os.replace(output_dir, Path(folder) / "replaced")
         os.replace(Path(folder) / "vectors", output_dir)
     size = nlp.vocab.vectors.data.nbytes / 1e6
     if floret:
@@ -151,8 +159,8 @@ def frequent_words(lang: str, n: int, attr: str) -> List[str]:
     lang (str): The language's code.
     n (int): How many.
     attr (str): "ORTH" or "LOWER".
-    RETURNS (List[str]): The words, most frequent first.
-    RAISES (ValueError): If there is no list.
+    RETURNS (List[str]): The words, most frequent first; none where there is no list.
+    RAISES (ValueError): If wordfreq is not installed.
     """
     try:
         import wordfreq
@@ -162,10 +170,11 @@ def frequent_words(lang: str, n: int, attr: str) -> List[str]:
             "of words as a .txt file."
         ) from None
     if lang not in wordfreq.available_languages():
-        raise ValueError(
-            f'wordfreq has no list of the language "{lang}": leave --frequent out, and give a list '
-            "of words as a .txt file."
+        msg.warn(
+            f'wordfreq has no list of the language "{lang}": the words are those of the texts '
+            "alone. A list of words can be given as one of them, a .txt file."
         )
+        return []
     found: List[str] = wordfreq.top_n_list(lang, n)
     if attr == "LOWER":
         return [word.lower() for word in found]

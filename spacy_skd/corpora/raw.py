@@ -1,7 +1,7 @@
 """spacy-skd.RawCorpus.v1: texts that only the teacher annotates."""
 
 from pathlib import Path
-from typing import Iterator, List, Union
+from typing import Iterator, List, Optional, Union
 
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
@@ -15,16 +15,21 @@ class RawCorpus:
     """Texts from .jsonl files ({"text": ...} a line), .txt files (a text a line) and .spacy files,
     whose annotation is left out.
 
-    path (Union[str, Path]): A file, or a folder of such.
+    path (Optional[Union[str, Path]]): A file, or a folder of such. With null, as configs have it
+        before a path is given, there is nothing to read.
     RAISES (ValueError): If there is none.
     """
 
-    def __init__(self, path: Union[str, Path]) -> None:
+    def __init__(self, path: Optional[Union[str, Path]]) -> None:
+        self.path: Optional[Path] = None
+        self.files: List[Path] = []
+        if path is None:
+            return
         self.path = Path(path)
         if not self.path.exists():
             raise ValueError(f'There is no corpus "{path}": check the path.')
         inside = sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
-        self.files: List[Path] = [file for file in inside if file.suffix in _KINDS]
+        self.files = [file for file in inside if file.suffix in _KINDS]
         if not self.files:
             raise ValueError(
                 f'The corpus "{path}" is neither a .spacy, .jsonl or .txt file nor a folder of '

@@ -21,8 +21,9 @@ def FastTok2Vec(
 
     Its output is the same up to rounding, and other layers of the process are left alone; it makes
     no difference on a GPU, or with ops of Apple's. It goes around the tok2vec, not around a
-    listener to one. In prediction a tok2vec of windows, such as spaCy's, encodes so many tokens at
-    a time that a processor's cache holds them.
+    listener to one. In prediction a tok2vec whose vectors hang on so many neighbours and no more,
+    such as spaCy's or one with a RecurrentEncoder, encodes so many tokens at a time that a
+    processor's cache holds them.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): The tok2vec.
     RETURNS (Model[List[Doc], List[Floats2d]]): The same with other ops.
@@ -41,8 +42,9 @@ def forward(
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Doc]]]:
     use_fast_ops(model.walk())
     with one_blas_thread():
-        if not is_train and _encodes_windows(model.layers[0]):
-            return _predict_in_blocks(model.layers[0], docs), lambda d_tokvecs: docs
+        window = None if is_train else _window_of(model.layers[0])
+        if window is not None:
+            return _predict_in_blocks(model.layers[0], docs, window), lambda d_tokvecs: docs
         tokvecs, backprop_tok2vec = model.layers[0](docs, is_train)
 
     def backprop(d_tokvecs: List[Floats2d]) -> List[Doc]:
@@ -63,24 +65,24 @@ def init(
         model.set_dim("nO", tok2vec.get_dim("nO"))
 
 
-def _encodes_windows(tok2vec: Model[List[Doc], List[Floats2d]]) -> bool:
-    """RETURNS (bool): Whether it is an embedding and an encoder on the host in which a token's
-    vector hangs on no more neighbours than the encoder puts between docs."""
+def _window_of(tok2vec: Model[List[Doc], List[Floats2d]]) -> Optional[int]:
+    """RETURNS (Optional[int]): How many neighbours to each side a token's vector hangs on. None if
+    that is not known, or if it is no embedding with an encoder on the host.
+    """
     encode = tok2vec.maybe_get_ref("encode")
-    return (
-        encode is not None
-        and tok2vec.layers == [tok2vec.maybe_get_ref("embed"), encode]
-        and encode.name.startswith("with_array(")
-        and "pad" in encode.attrs
-        and encode.ops.xp is numpy
-    )
+    if encode is None or tok2vec.layers != [tok2vec.maybe_get_ref("embed"), encode]:
+        return None
+    if encode.ops.xp is not numpy:
+        return None
+    if encode.name.startswith("with_array("):  # spaCy's: what it puts between docs
+        return encode.attrs.get("pad")
+    return encode.attrs.get("receptive_field")
 
 
 def _predict_in_blocks(
-    tok2vec: Model[List[Doc], List[Floats2d]], docs: List[Doc]
+    tok2vec: Model[List[Doc], List[Floats2d]], docs: List[Doc], window: int
 ) -> List[Floats2d]:
     embed, encode = tok2vec.layers
-    window = encode.attrs["pad"]
     found: List[List[Floats2d]] = [[] for _ in docs]
     pieces: List[Floats2d] = []
     # Of each piece: its doc, and which of its tokens are not another's that it needs to see.

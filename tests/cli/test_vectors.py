@@ -105,15 +105,32 @@ def test_words_of_several_corpora_and_rare_ones_left_out(
     assert "zebra" not in expected
 
 
-def test_frequent_words(cnn_teacher: Path, words: Path, tmp_path: Path) -> None:
+def test_frequent_words(
+    cnn_teacher: Path, words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("wordfreq")
     assert frequent_words("en", 3, "LOWER") == ["the", "to", "and"]
     assert frequent_words("en", 2, "ORTH") == ["the", "The", "to", "To"]
-    with pytest.raises(ValueError, match='no list of the language "xx"'):
-        frequent_words("xx", 3, "ORTH")
+    assert frequent_words("xx", 3, "ORTH") == []
+    assert 'no list of the language "xx"' in " ".join(capsys.readouterr().out.split())
     run(cnn_teacher, words, tmp_path / "out", "--frequent", 30, *WIDTH)
     nlp = spacy.load(tmp_path / "out")
     assert nlp.vocab["The"].has_vector and nlp.vocab["zebra"].has_vector
+
+
+def test_vectors_are_replaced_by_force_and_nothing_else_is(
+    cnn_teacher: Path, words: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(cnn_teacher, words, out, *WIDTH)
+    run(cnn_teacher, words, out, "--frequent", 30, "--force", *WIDTH)
+    assert spacy.load(out).vocab["The"].has_vector
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "words.txt"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("mine")
+    message = run(cnn_teacher, words, tmp_path / "mine", "--force", *WIDTH, fails=True)
+    assert "already, and not empty" in message
+    assert (tmp_path / "mine" / "notes").read_text() == "mine"
 
 
 def test_without_wordfreq(monkeypatch: pytest.MonkeyPatch) -> None:

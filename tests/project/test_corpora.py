@@ -215,3 +215,16 @@ def test_real_corpus(corpora, project_dir, tmp_path):
             assert {token.dep_ == "ROOT" for token in doc} == {True, False}
             assert all(token.is_sent_start is not None for token in doc)
             assert all((token.head.i == token.i) == (token.dep_ == "ROOT") for token in doc)
+
+
+def test_corpora_of_ones_own_are_left_alone(corpora, tmp_path):
+    """Where none of the files that are wanted is in the folder, there is nothing to do."""
+    app = typer.Typer()
+    app.command()(corpora.main)
+    wanted = ["--wanted", str(tmp_path / "mine.spacy"), "--wanted", "elsewhere/dev.spacy"]
+    result = CliRunner().invoke(app, [str(tmp_path / "ewt"), *wanted])
+    assert result.exit_code == 0 and "the corpora are other files" in result.output
+    assert not (tmp_path / "ewt").exists()
+    assert corpora.is_wanted(tmp_path / "ewt", [tmp_path / "ewt" / "train.spacy"])
+    assert corpora.is_wanted(tmp_path / "raw.jsonl", [tmp_path / "raw.jsonl"])
+    assert corpora.is_wanted(tmp_path / "ewt", None)

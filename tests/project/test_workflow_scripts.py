@@ -22,6 +22,7 @@ from spacy_skd.cli.scoring import METRICS
 
 PROJECT = Path(__file__).parents[2] / "project"
 SCRIPTS = PROJECT / "scripts"
+CONFIGS = PROJECT.parent / "configs"
 
 
 @pytest.fixture
@@ -381,7 +382,7 @@ def test_gain_counts_where_every_seed_beats_every_seed(load, student, distilled,
 def test_report_replaces_its_own_section_alone(load, tmp_path, capsys):
     report = load("report")
     metrics, readme = tmp_path / "ewt", tmp_path / "README.md"
-    pipelines = make_results(teacher=[0.8], student=[0.5, 0.6], distilled=[0.7, 0.75])
+    pipelines = make_results(teacher=[0.8], student=[0.5, 0.6], fast=[0.7, 0.75])
     for seed in pipelines["teacher"].values():
         seed["splits"]["dev"]["raw_text"]["sents_f"] = None
     digests = {"train.conllu": "abc", "dev.conllu": "def"}
@@ -389,7 +390,7 @@ def test_report_replaces_its_own_section_alone(load, tmp_path, capsys):
     metrics.mkdir()
     srsly.write_json(metrics / "scores.json", {"sources": sources, "pipelines": pipelines})
     readme.write_text("before\n<!-- table:ewt -->\nstale\n<!-- end -->\nafter\n<!-- end -->\n")
-    report.main(metrics, readme, "EWT", "spacy project run all")
+    report.main(metrics, readme, "spacy project run all")
     text = readme.read_text()
     assert text.startswith("before\n<!-- table:ewt -->\n")
     assert text.endswith("\n<!-- end -->\nafter\n<!-- end -->\n")
@@ -400,9 +401,28 @@ def test_report_replaces_its_own_section_alone(load, tmp_path, capsys):
     assert "`train.conllu` (sha256 abc)" in text and "dev.conllu" not in text
     assert "student 2 (100 to 200)" in text
     assert "72.5 ± 3.5" in capsys.readouterr().out
-    report.main(metrics, readme, "EWT", "spacy project run all")
+    report.main(metrics, readme, "spacy project run all")
     assert readme.read_text() == text
     assert srsly.read_json(metrics / "table.json")["table"]["dev"]["gold_sents"]["dep_las"]
+    # A corpus of one's own has no place there.
+    shutil.copytree(metrics, tmp_path / "mine")
+    report.main(tmp_path / "mine", readme, "spacy project run all")
+    assert readme.read_text() == text
+    assert "| 80.0 | 55.0 ± 7.1 |" in (tmp_path / "mine" / "README.md").read_text()
+
+
+def test_chart_shows_every_pipeline_that_was_timed(load, tmp_path):
+    chart = load("chart")
+    report = load("report")
+    table = report.collect(make_results(teacher=[0.8], baseline=[0.5, 0.6], fast=[0.7]))
+    speeds = {name: {"words_per_second": n} for name, n in (("teacher", 100), ("fast", 9000))}
+    for name in ("one", "two"):
+        chart.draw(table, speeds, tmp_path / f"{name}.svg")
+    drawn = (tmp_path / "one.svg").read_text()
+    assert drawn == (tmp_path / "two.svg").read_text()
+    assert "teacher" in drawn and "fast" in drawn and "Entity F, test" in drawn
+    assert "spaCy" not in drawn
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.svg", "two.svg"]
 
 
 def test_report_makes_a_place_where_there_is_none(load, tmp_path):
@@ -481,7 +501,9 @@ def test_training_steps_override_what_the_configs_have(workflow):
         if words[1] != "scripts/train.py":
             continue
         assert words[2] in command["deps"]
-        config = util.load_config(PROJECT / words[2])
+        # A config that is made for the corpus has the sections of the shipped one.
+        path = PROJECT / words[2]
+        config = util.load_config(path if words[2].startswith("..") else CONFIGS / path.name)
         for word in words:
             if word.startswith("--") and "." in word:
                 section = config
@@ -495,8 +517,9 @@ def test_training_steps_override_what_the_configs_have(workflow):
 def test_demo_has_the_steps_of_the_real_run(workflow):
     real = workflow["workflows"]["all"]
     demo = [step.removeprefix("demo-") for step in workflow["workflows"]["demo"]]
-    # The demo's raw text comes from its grammar, with its corpora.
-    real.remove("raw-text")
+    # The demo's raw text comes from its grammar, with its corpora; one student is enough for it.
+    for step in ("raw-text", "configs", "accurate"):
+        real.remove(step)
     assert demo == [*real, "readings"]
 
 

@@ -1,0 +1,139 @@
+"""Bidirectional recurrence, by gates that do not look at the state, over some tokens."""
+
+from typing import Any, Callable, List, Tuple
+
+import numpy
+from thinc.api import Model
+from thinc.types import Floats2d, Ragged
+
+
+def GatedRecurrence(reach: int) -> Model[Ragged, Ragged]:
+    """Carry information along a text: h[t] = f[t] h[t-1] + (1 - f[t]) c[t], where f = sigmoid(z).
+
+    As in the QRNN of Bradbury et al. 2017 and the SRU of Lei et al. 2018, gates and candidates
+    come from the input alone, so that all that is left for the recurrence are products by element.
+    Here the state is a sum over the last `reach` tokens, which is found by doubling: in
+    log2(reach) steps for all tokens at once, whatever the length of a doc. The first half of the
+    columns runs forward, the second backward.
+
+    reach (int): How many tokens a state is made of, its own included: 2, 4, 8, ...
+    RETURNS (Model[Ragged, Ragged]): From candidates and forget gates before the sigmoid, side by
+        side, (n_tokens, 2 * width), to states, (n_tokens, width). The width is even. The lengths
+        are those of the docs.
+    RAISES (ValueError): If the reach is no power of 2, or less than 2.
+    """
+    if reach < 2 or reach & (reach - 1):
+        raise ValueError(f"The reach of a recurrence is {reach}, but has to be 2, 4, 8, ...")
+    return Model("gated_recurrence", forward, attrs={"reach": reach})
+
+
+def forward(
+    model: Model[Ragged, Ragged], Xr: Ragged, is_train: bool
+) -> Tuple[Ragged, Callable[[Ragged], Ragged]]:
+    ops, reach = model.ops, model.attrs["reach"]
+    X: Any = Xr.data
+    width = X.shape[1] // 2
+    half = width // 2
+    candidates = X[:, :width]
+    gates: Any = ops.sigmoid(X[:, width:])
+    firsts, lasts = _ends(Xr.lengths, ops.xp)
+    # What enters, and what of the state before it is kept: nothing where a doc begins.
+    entering = candidates * (1 - gates)
+    directions = []
+    for columns, begins, is_forward in (
+        (slice(0, half), firsts, True),
+        (slice(half, width), lasts, False),
+    ):
+        kept = ops.xp.array(gates[:, columns], order="C")
+        kept[begins] = 0
+        states = ops.xp.array(entering[:, columns], order="C")
+        steps = _scan(kept, states, reach, is_forward, is_train)
+        directions.append((states, steps, begins, is_forward))
+    Y = ops.xp.concatenate([states for states, *_ in directions], axis=1)
+
+    def backprop(dYr: Ragged) -> Ragged:
+        dY: Any = dYr.data
+        parts: List[Tuple[Any, Any]] = []
+        for columns, (_, steps, begins, is_forward) in zip(
+            (slice(0, half), slice(half, width)), directions, strict=True
+        ):
+            d_states = ops.xp.array(dY[:, columns], order="C")
+            d_kept = _backprop_scan(steps, d_states, is_forward)
+            d_kept[begins] = 0
+            parts.append((d_kept, d_states))
+        d_kept, d_entering = (ops.xp.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+        d_gates = (d_kept - d_entering * candidates) * gates * (1 - gates)
+        dX = ops.xp.concatenate([d_entering * (1 - gates), d_gates], axis=1)
+        return Ragged(dX, dYr.lengths)
+
+    return Ragged(Y, Xr.lengths), backprop
+
+
+Step = Tuple[int, Floats2d, Floats2d]
+
+
+def _scan(kept: Any, states: Any, reach: int, is_forward: bool, is_train: bool) -> List[Step]:
+    """Turn what enters at each token into states, in place: after the step by s, each is a sum over
+    2 s tokens.
+
+    kept (Floats2d): (n, width), changed in place.
+    states (Floats2d): (n, width): what enters.
+    reach (int): As many tokens as a state is made of.
+    is_forward (bool): Whether the state before is that of the token before, or of the token after.
+    is_train (bool): Whether to keep what the backward pass needs.
+    RETURNS (List[Step]): For each step its s, and both arrays as they were before it.
+    """
+    steps: List[Step] = []
+    s = 1
+    while s < min(reach, len(states)):
+        if is_train:
+            steps.append((s, kept.copy(), states.copy()))
+        here, before = _apart(s, is_forward)
+        states[here] += kept[here] * states[before]
+        if 2 * s < reach:
+            # A copy, since the one overlaps with the other.
+            kept[here] *= kept[before].copy()
+            # Those with fewer tokens before them have all there are.
+            kept[_outside(s, is_forward)] = 0
+        s *= 2
+    return steps
+
+
+def _backprop_scan(steps: List[Step], d_states: Any, is_forward: bool) -> Any:
+    """The gradient of `_scan`.
+
+    steps (List[Step]): What it kept.
+    d_states (Floats2d): (n, width): of the states, changed in place into that of what enters.
+    is_forward (bool): The direction.
+    RETURNS (Floats2d): (n, width): of what is kept.
+    """
+    d_kept: Any = numpy.zeros_like(d_states)  # cupy's too
+    for i, (s, kept, states) in enumerate(reversed(steps)):
+        here, before = _apart(s, is_forward)
+        if i:
+            d_kept[_outside(s, is_forward)] = 0
+            # Both factors of the product.
+            d_product = d_kept[here].copy()
+            d_kept[here] *= kept[before]
+            d_kept[before] += d_product * kept[here]
+        d_kept[here] += d_states[here] * states[before]
+        d_states[before] += d_states[here] * kept[here]
+    return d_kept
+
+
+def _apart(s: int, is_forward: bool) -> Tuple[slice, slice]:
+    """RETURNS (Tuple[slice, slice]): The tokens with one s before them, and those."""
+    late, early = slice(s, None), slice(None, -s)
+    return (late, early) if is_forward else (early, late)
+
+
+def _outside(s: int, is_forward: bool) -> slice:
+    """RETURNS (slice): The tokens without one s before them."""
+    return slice(None, s) if is_forward else slice(-s, None)
+
+
+def _ends(lengths: Any, xp: Any) -> Tuple[Any, Any]:
+    """RETURNS (Tuple[Ints1d, Ints1d]): The first and the last token of each doc that has some."""
+    lengths = numpy.asarray(lengths.get() if hasattr(lengths, "get") else lengths)
+    ends = numpy.cumsum(lengths)[lengths > 0]
+    return xp.asarray(ends - lengths[lengths > 0]), xp.asarray(ends - 1)

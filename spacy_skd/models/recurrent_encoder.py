@@ -1,0 +1,83 @@
+"""spacy-skd.RecurrentEncoder.v1: windows and recurrences in turns, for the encoder of a tok2vec."""
+
+from typing import Any, Callable, List, Tuple
+
+from thinc.api import (
+    Linear,
+    Maxout,
+    Model,
+    chain,
+    clone,
+    expand_window,
+    list2ragged,
+    ragged2list,
+    residual,
+    with_array,
+)
+from thinc.types import Floats2d, Ragged
+
+from .gated_recurrence import GatedRecurrence
+
+
+def RecurrentEncoder(
+    width: int, depth: int, window_size: int = 1, maxout_pieces: int = 3, reach: int = 32
+) -> Model[List[Floats2d], List[Floats2d]]:
+    """Encode context by blocks of two layers each: one that looks at a window around a token, as
+    those of spacy.MaxoutWindowEncoder.v2, and one that carries information along the text in both
+    directions (GatedRecurrence). Each has a residual connection and layer normalization.
+
+    A token's vector hangs on depth * (window_size + reach - 1) neighbours to each side and no more,
+    so that long docs can be encoded piece by piece. A block costs less than half again a layer of
+    windows alone.
+
+    width (int): The input and output width, an even number.
+    depth (int): The number of blocks.
+    window_size (int): The number of words on either side that a window has.
+    maxout_pieces (int): The number of maxout pieces of a window's layer.
+    reach (int): The number of tokens that a recurrence remembers, a power of 2.
+    RETURNS (Model[List[Floats2d], List[Floats2d]]): The encoder.
+    RAISES (ValueError): If the width is odd, or the reach no power of 2.
+    """
+    if width % 2:
+        raise ValueError(
+            f"The width of a recurrent encoder is {width}, but has to be even: one half of it runs "
+            "forward, the other backward."
+        )
+    window: Model[Ragged, Ragged] = chain(
+        expand_window(window_size=window_size),
+        with_array(
+            Maxout(
+                nO=width,
+                nI=width * (2 * window_size + 1),
+                nP=maxout_pieces,
+                dropout=0.0,
+                normalize=True,
+            )
+        ),
+    )
+    recurrence: Model[Ragged, Ragged] = chain(
+        with_array(Linear(nO=2 * width, nI=width)),
+        GatedRecurrence(reach),
+        with_array(Maxout(nO=width, nI=width, nP=2, dropout=0.0, normalize=True)),
+    )
+    blocks: Model[Ragged, Ragged] = clone(chain(residual(window), residual(recurrence)), depth)
+    return Model(
+        "recurrent_encoder",
+        forward,
+        init=init,
+        layers=[chain(list2ragged(), blocks, ragged2list())],
+        dims={"nO": width},
+        attrs={"receptive_field": depth * (window_size + reach - 1)},
+    )
+
+
+def forward(
+    model: Model[List[Floats2d], List[Floats2d]], X: List[Floats2d], is_train: bool
+) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Floats2d]]]:
+    if not any(len(vectors) for vectors in X):
+        return X, lambda dY: dY  # thinc forgets the width of what is empty
+    return model.layers[0](X, is_train)
+
+
+def init(model: Model[List[Floats2d], List[Floats2d]], X: Any = None, Y: Any = None) -> None:
+    model.layers[0].initialize()
