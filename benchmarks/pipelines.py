@@ -104,7 +104,7 @@ def student() -> Language:
     """RETURNS (Language): The distilled student of the project, else one that is trained a little
     here."""
     for name in ("ewt", "demo"):
-        path = PROJECT / "training" / name / "distilled" / "seed-0" / "model-best"
+        path = PROJECT / "training" / name / "fast" / "seed-0" / "model-best"
         if path.exists():
             return spacy.load(path)
     return trained(True)
