@@ -88,16 +88,26 @@ def make_config(task: str, objective: str, settings: Dict[str, Any], steps: int)
     config["training"]["eval_frequency"] = max(1, steps // 4)
     component = config["components"][task]
     if objective == GOLD:
-        component["distillation"] = None
-        component["distillation_weight"] = 0.0
-        config["initialize"]["before_init"] = None
-        config["corpora"]["train"] = config["corpora"]["train"]["corpora"]["gold"]
+        leave_out_teacher(config)
     else:
         own = {key: value for key, value in settings.items() if key != "weight"}
         name = objective.partition(",")[0]
         component["distillation"] = {"@losses": f"spacy-skd.{name}.v1", **own}
         component["distillation_weight"] = settings["weight"]
     return config
+
+
+def leave_out_teacher(config: Config) -> None:
+    """Change a config in place: its students learn from gold annotation alone."""
+    for name in config["nlp"]["pipeline"]:
+        config["components"][name].update(distillation=None, distillation_weight=0.0)
+    config["initialize"]["before_init"] = None
+    leave_out_raw_text(config)
+
+
+def leave_out_raw_text(config: Config) -> None:
+    """Change a config in place: it trains on the annotated corpus alone."""
+    config["corpora"]["train"] = config["corpora"]["train"]["corpora"]["gold"]
 
 
 class Runs:
