@@ -22,9 +22,19 @@ from spacy.training.loop import train
 from thinc.api import Config
 from wasabi import msg
 
+from ..teacher.attach import find
 from ..teacher.fill import fill_cache, readings_of, training_examples
 from .held_out import hold_out
-from .student_config import attach_block, corpus_name, make_config, with_raw, with_teacher
+from .student_config import (
+    Optimize,
+    attach_block,
+    corpus_name,
+    make_config,
+    with_raw,
+    with_teacher,
+    with_vectors,
+)
+from .vectors import keep_lexicon
 
 CACHE = "teacher-scores.sqlite"
 
@@ -58,6 +68,18 @@ def distill_cli(
             f"{CACHE} in the output directory)"
         ),
     ] = None,
+    optimize: Annotated[
+        Optimize,
+        Opt(help="Without a config: whether to optimize the student for efficiency or accuracy"),
+    ] = Optimize.efficiency,
+    frequent: Annotated[
+        int,
+        Opt(
+            help="Without a config: so many of the language's most frequent words are in the "
+            "student's lexicon, beside those of its texts",
+            min=0,
+        ),
+    ] = 100_000,
     code_path: Annotated[
         Optional[Path],
         Opt(
@@ -91,7 +113,11 @@ def distill_cli(
     setup_gpu(use_gpu)
     try:
         path = Path(student_config_path) if student_config_path is not None else None
-        config = student_config(teacher, path, raw or [], cache, output_path, overrides)
+        config = student_config(
+            teacher, path, raw or [], cache, output_path, overrides, optimize=optimize
+        )
+        if path is None:
+            config = with_lexicon(config, teacher, output_path, overrides, frequent, use_gpu)
     except ValueError as error:
         msg.fail(str(error), exits=1)
     distill(config, output_path, use_gpu=use_gpu)
@@ -104,6 +130,8 @@ def student_config(
     cache: Optional[Path],
     output_path: Optional[Path],
     overrides: Dict[str, Any],
+    *,
+    optimize: Optimize = Optimize.efficiency,
 ) -> Config:
     """The config that a student is trained by.
 
@@ -113,13 +141,14 @@ def student_config(
     cache (Optional[Path]): Where the teacher's scores are kept.
     output_path (Optional[Path]): Where what is held out goes, and the cache without a path.
     overrides (Dict[str, Any]): Settings that replace those of the config.
+    optimize (Optimize): What kind of student to make a config for.
     RETURNS (Config): Not interpolated.
     RAISES (ValueError): If there is no such config, or nothing to train or to evaluate on.
     """
     if config_path is not None and not config_path.exists():
         raise ValueError(f'There is no config "{config_path}": check the path.')
     if config_path is None:
-        made = make_config(teacher).to_str(interpolate=False)
+        made = make_config(teacher, optimize).to_str(interpolate=False)
         config = Config().from_str(made, interpolate=False, overrides=overrides)
     else:
         with show_validation_error(config_path):
@@ -147,6 +176,35 @@ def student_config(
     return with_raw(config, raw, has_gold) if raw else config
 
 
+def with_lexicon(
+    config: Config,
+    teacher: str,
+    output_path: Optional[Path],
+    overrides: Dict[str, Any],
+    frequent: int,
+    use_gpu: int,
+) -> Config:
+    """The config of a student that was made here, with what its teacher knows of words: given as
+    `paths.vectors`, or made of the texts that it is trained on and kept in the output directory.
+
+    config (Config): From `student_config`.
+    teacher (str): The teacher: a folder or an installed package.
+    output_path (Optional[Path]): The output directory. Without one there is no lexicon.
+    overrides (Dict[str, Any]): Settings that are given.
+    frequent (int): How many of the language's most frequent words to add.
+    use_gpu (int): The GPU, or -1 for the CPU.
+    RETURNS (Config): Not interpolated.
+    """
+    vectors: Optional[Path] = None
+    if overrides.get("paths.vectors"):
+        vectors = Path(overrides["paths.vectors"])
+    elif output_path is not None:
+        msg.divider("Reading words with the teacher")
+        texts = [Path(reader["path"]) for reader in _readers(config, "train") if reader.get("path")]
+        vectors = keep_lexicon(find(teacher), texts, output_path, frequent=frequent, gpu_id=use_gpu)
+    return config if vectors is None else with_vectors(config, vectors)
+
+
 def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -> Language:
     """Read the training corpus with the teacher, then train the student.
 
@@ -172,8 +230,12 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
 
 def _has_path(config: Config, split: str) -> bool:
     """Whether there is a path in the reader of "train" or "dev"."""
+    return any(reader.get("path", "") is not None for reader in _readers(config, split))
+
+
+def _readers(config: Config, split: str) -> List[Any]:
+    """RETURNS (List[Any]): The block of the reader of "train" or "dev", or those that it mixes."""
     reader: Any = config.interpolate()
     for part in corpus_name(config, split).split("."):
         reader = reader[part]
-    readers = reader["corpora"].values() if "corpora" in reader else [reader]
-    return any(r.get("path", "") is not None for r in readers)
+    return list(reader["corpora"].values()) if "corpora" in reader else [reader]

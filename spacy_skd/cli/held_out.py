@@ -42,7 +42,7 @@ def hold_out(
                 "it, or choose another output directory."
             )
     about = {
-        "raw": [_stamp(path) for path in raw],
+        "raw": [stamp(path) for path in raw],
         "teacher": digest_of_folder(find(teacher)).hex(),
         "label_maps": {name: dict(each) for name, each in label_maps.items()},
     }
@@ -75,7 +75,7 @@ def hold_out(
     return train_path, dev_path
 
 
-def _stamp(path: Path) -> List[List[Any]]:
+def stamp(path: Path) -> List[List[Any]]:
     """RETURNS (List[List[Any]]): The names, sizes and times of a corpus's files."""
     stats = [(file, file.stat()) for file in RawCorpus(path).files]
     return [[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]

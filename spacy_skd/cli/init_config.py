@@ -1,13 +1,13 @@
 """`spacy skd init-config`: the config of a student that learns all that it can from a teacher."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
-from spacy.cli._util import Arg
+from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from .app import skd
-from .student_config import make_config
+from .student_config import Optimize, make_config, with_vectors
 
 
 @skd.command("init-config")
@@ -16,15 +16,25 @@ def init_config_cli(
     output_file: Annotated[
         Path, Arg(help="File to save the config to, or - for stdout", allow_dash=True)
     ],
+    optimize: Annotated[
+        Optimize,
+        Opt("--optimize", "-o", help="Whether to optimize for efficiency or accuracy"),
+    ] = Optimize.efficiency,
+    vectors: Annotated[
+        Optional[Path],
+        Opt(help="The teacher's vectors of words, as `spacy skd vectors` saves them", exists=True),
+    ] = None,
 ) -> None:
     """
     Make a config for `spacy train` or `spacy distill`: a student whose components learn from those
     of the teacher that set entities and parses, and are called the same.
     """
     try:
-        config = make_config(teacher)
+        config = make_config(teacher, optimize)
     except ValueError as error:
         msg.fail(str(error), exits=1)
+    if vectors is not None:
+        config = with_vectors(config, vectors)
     if str(output_file) == "-":
         print(config.to_str(interpolate=False))
     else:

@@ -1,5 +1,6 @@
 """Training configs of students: made for a teacher, or completed with one."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
 
@@ -10,8 +11,18 @@ from ..corpora.raw import RawCorpus
 from ..teacher.attach import find
 from ..teacher.component import ENTITIES, PARSES
 
-TEMPLATE = Path(__file__).parents[1] / "configs" / "distill.cfg"
+CONFIGS = Path(__file__).parents[1] / "configs"
 ATTACH = "spacy-skd.attach_teacher.v1"
+
+
+class Optimize(str, Enum):
+    """What a student is made for, as `spacy init config` calls it."""
+
+    efficiency = "efficiency"
+    accuracy = "accuracy"
+
+
+_TEMPLATES = {Optimize.efficiency: "fast.cfg", Optimize.accuracy: "accurate.cfg"}
 
 # Which of a teacher's components a student's may learn from without being told.
 _KIN = {"crf_ner": ENTITIES, "biaffine_parser": PARSES}
@@ -20,15 +31,20 @@ _KIN = {"crf_ner": ENTITIES, "biaffine_parser": PARSES}
 _BEAM_MAX_LENGTH = 100
 
 
-def make_config(teacher: str) -> Config:
-    """The config of a student that learns all that it can from a teacher.
+def _template(optimize: Optimize = Optimize.efficiency) -> Config:
+    return load_config(CONFIGS / _TEMPLATES[optimize], interpolate=False)
+
+
+def make_config(teacher: str, optimize: Optimize = Optimize.efficiency) -> Config:
+    """The config of a student that learns all that it can from a teacher, for now without vectors.
 
     teacher (str): The teacher: a folder or an installed package.
+    optimize (Optimize): Whether to make the fast or the accurate student.
     RETURNS (Config): Not interpolated. Its components are called what the teacher's are.
     RAISES (ValueError): If nothing of the teacher can be learned.
     """
     its = load_config(find(teacher) / "config.cfg", interpolate=True)
-    template = load_config(TEMPLATE, interpolate=False)
+    template = _template(optimize)
     names: Dict[str, str] = {}
     for ours in template["nlp"]["pipeline"]:
         for name in its["nlp"]["pipeline"]:
@@ -54,7 +70,27 @@ def make_config(teacher: str) -> Config:
     for ours, name in names.items():
         renamed = text[ours].replace("${components." + ours + ".", "${components." + name + ".")
         config["components"][name] = Config().from_str(renamed, interpolate=False)["component"]
+    _use_vectors(config, False)
     return with_teacher(config, teacher)
+
+
+def with_vectors(config: Config, path: Path) -> Config:
+    """A config from `make_config` whose embeddings look up words in vectors.
+
+    config (Config): The config, not interpolated.
+    path (Path): The vectors, as `spacy skd vectors` saves them.
+    RETURNS (Config): Another config.
+    """
+    config = config.copy()
+    config["paths"]["vectors"] = str(path)
+    _use_vectors(config, True)
+    return config
+
+
+def _use_vectors(config: Config, use: bool) -> None:
+    for name in config["nlp"]["pipeline"]:
+        embed = config["components"][name]["model"]["tok2vec"]["tok2vec"]["embed"]["embed"]
+        embed["include_static_vectors"] = use
 
 
 _SCORES = {"ner": ("ents_f", "ents_p", "ents_r"), "parser": ("dep_uas", "dep_las", "sents_f")}
@@ -93,7 +129,7 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
     RAISES (ValueError): If there is no student, or it is not clear what one should learn from.
     """
     its = load_config(find(teacher) / "config.cfg", interpolate=True)
-    template = load_config(TEMPLATE, interpolate=False)["components"]
+    template = _template()["components"]
     config = config.copy()
     block = dict(config.setdefault("initialize", {}).get("before_init") or {})
     if block.get("@callbacks") != ATTACH:

@@ -2,17 +2,25 @@
 
 import os
 import tempfile
+from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, List, Optional, Tuple
 
 import spacy
+import srsly
 from spacy.cli._util import Arg, Opt, setup_gpu
+from spacy.language import Language
 from wasabi import msg
 
 from ..corpora.raw import RawCorpus
 from ..teacher.attach import find
+from ..teacher.cache import digest_of_folder
 from ..teacher.lexicon import Lexicon, WordReader, count_words
 from .app import skd
+from .held_out import stamp
+
+_WIDTH = 128
 
 
 @skd.command("vectors")
@@ -33,7 +41,7 @@ def vectors_cli(
     min_count: Annotated[
         int, Opt(help="Leave out words that the texts have less often", min=1)
     ] = 1,
-    width: Annotated[int, Opt(help="Dimensions", min=1)] = 128,
+    width: Annotated[int, Opt(help="Dimensions", min=1)] = _WIDTH,
     attr: Annotated[
         Optional[str],
         Opt(
@@ -89,12 +97,7 @@ def vectors_cli(
     except ValueError as error:
         msg.fail(str(error), exits=1)
     nlp, fitted = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", floret)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".writing-") as folder:
-        nlp.to_disk(Path(folder) / "vectors")
-        if output_dir.exists():
-            os.replace(output_dir, Path(folder) / "replaced")
-        os.replace(Path(folder) / "vectors", output_dir)
+    save(nlp, output_dir)
     size = nlp.vocab.vectors.data.nbytes / 1e6
     if floret:
         msg.good(f"A table of {floret:,} rows for n-grams keeps {fitted:.0%} of these vectors")
@@ -105,13 +108,54 @@ def vectors_cli(
     print(f"--paths.vectors {output_dir}")
 
 
+def save(nlp: Language, output_dir: Path) -> None:
+    """Save a pipeline whole, in the place of what is there."""
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".writing-") as folder:
+        nlp.to_disk(Path(folder) / "vectors")
+        if output_dir.exists():
+            os.replace(output_dir, Path(folder) / "replaced")
+        os.replace(Path(folder) / "vectors", output_dir)
+
+
+def keep_lexicon(
+    teacher: Path, texts: List[Path], folder: Path, *, frequent: int, gpu_id: int = -1
+) -> Optional[Path]:
+    """Have a teacher's lexicon of texts in a folder: one that is there, or a new one.
+
+    teacher (Path): The teacher's folder.
+    texts (List[Path]): What RawCorpus reads.
+    folder (Path): Where it is kept, by a name that tells what it is made of.
+    frequent (int): How many of the language's most frequent words to add, if wordfreq is installed.
+    gpu_id (int): The teacher's device, -1 for the CPU.
+    RETURNS (Optional[Path]): The lexicon; None where the teacher has no vectors of words.
+    """
+    if frequent and find_spec("wordfreq") is None:
+        msg.warn(
+            "The library wordfreq is not installed: the words are those of the texts alone. To add "
+            "the language's most frequent ones: pip install spacy_skd[vectors]"
+        )
+        frequent = 0
+    made_of = [[stamp(path) for path in texts], digest_of_folder(teacher).hex(), frequent]
+    path = folder / f"lexicon-{sha256(srsly.json_dumps(made_of).encode()).hexdigest()[:12]}"
+    if path.exists():
+        return path
+    try:
+        lexicon, _, lang = make_lexicon(teacher, texts, frequent=frequent, gpu_id=gpu_id)
+    except ValueError as error:
+        msg.warn(f"The student gets no vectors of words. {error}")
+        return None
+    save(lexicon.to_pipeline(lang, f"{lang}_lexicon")[0], path)
+    return path
+
+
 def make_lexicon(
     teacher: Path,
     texts: List[Path],
     *,
     frequent: int = 0,
     min_count: int = 1,
-    width: int = 128,
+    width: Optional[int] = None,
     attr: Optional[str] = None,
     component: Optional[str] = None,
     gpu_id: int = -1,
@@ -122,7 +166,7 @@ def make_lexicon(
     texts (List[Path]): What RawCorpus reads.
     frequent (int): How many of the language's most frequent words to add.
     min_count (int): How often the texts must have a word.
-    width (int): Dimensions.
+    width (Optional[int]): Dimensions; None: 128, or as many as the teacher's vectors have.
     attr (Optional[str]): "ORTH" or "LOWER"; None: whichever suits the teacher.
     component (Optional[str]): The teacher's component; None: the first that has token vectors.
     gpu_id (int): The teacher's device, -1 for the CPU.
@@ -148,7 +192,7 @@ def make_lexicon(
             "more: give other texts, or a lower --min-count."
         )
     vectors = reader.read(words, show_progress=True)
-    lexicon, kept = Lexicon(words, vectors, attr).reduced(width)
+    lexicon, kept = Lexicon(words, vectors, attr).reduced(width or min(_WIDTH, vectors.shape[1]))
     return lexicon, kept, reader.lang
 
 

@@ -59,7 +59,8 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
     stock_teacher: Path, texts: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "student"
-    said = run("distill", stock_teacher, "--raw", texts, "--output", output, *SHORT)
+    args = ["distill", stock_teacher, "--raw", texts, "--output", output, "--frequent", 0, *SHORT]
+    said = run(*args)
     assert "2 texts are held out" in said and "Reading with the teacher" in said
     student = spacy.load(output / "model-best")
     assert student.pipe_names == ["parser", "ner"]
@@ -82,15 +83,20 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
         assert [t.head.i for t in doc] == [t.head.i for t in its]
         assert [t.dep_ for t in doc] == [t.dep_ for t in its]
     # To go on, the same command: the teacher reads nothing a second time.
+    (lexicon,) = output.glob("lexicon-*")
+    assert len(student.vocab.vectors) == len(spacy.load(lexicon).vocab.vectors) > 10
     before = ScoreCache(output / "teacher-scores.sqlite").holdings()
     stamp = (held / "dev.spacy").stat().st_mtime_ns
-    run("distill", stock_teacher, "--raw", texts, "--output", output, *SHORT)
+    words_stamp = (lexicon / "config.cfg").stat().st_mtime_ns
+    run(*args)
+    assert (lexicon / "config.cfg").stat().st_mtime_ns == words_stamp
     assert ScoreCache(output / "teacher-scores.sqlite").holdings() == before
     assert (held / "dev.spacy").stat().st_mtime_ns == stamp
     # Other texts are split anew.
     with (texts / "0.txt").open("a", encoding="utf8") as file:
         file.write("One more text.\n")
-    run("distill", stock_teacher, "--raw", texts, "--output", output, *SHORT)
+    run(*args)
+    assert len(list(output.glob("lexicon-*"))) == 2
     assert len(list(srsly.read_jsonl(held / "train.jsonl"))) == 14
     # What is written there is not raw text to begin with.
     said = fail("distill", stock_teacher, "--raw", held / "train.jsonl", "--output", output)
@@ -161,6 +167,29 @@ def test_init_config(stock_teacher: Path, cnn_teacher: Path, tmp_path: Path) -> 
         nlp = spacy.util.load_model_from_config(config, auto_fill=True)
         assert sorted(nlp.pipe_names) == sorted(names)
         assert run("skd", "init-config", teacher, "-").strip().startswith("[paths]")
+
+
+def test_what_a_student_is_made_for(cnn_teacher: Path, tmp_path: Path) -> None:
+    configs = {}
+    for optimize in ("efficiency", "accuracy"):
+        path = tmp_path / f"{optimize}.cfg"
+        run("skd", "init-config", cnn_teacher, path, "--optimize", optimize)
+        configs[optimize] = spacy.util.load_config(path, interpolate=True)["components"]
+    encode = {
+        name: {key: c["model"]["tok2vec"]["tok2vec"]["encode"]["width"] for key, c in cs.items()}
+        for name, cs in configs.items()
+    }
+    assert all(encode["accuracy"][name] > width for name, width in encode["efficiency"].items())
+    tok2vec = configs["efficiency"]["ner"]["model"]["tok2vec"]["tok2vec"]
+    assert not tok2vec["embed"]["embed"]["include_static_vectors"]
+    vectors = tmp_path / "vectors"
+    vectors.mkdir()
+    run("skd", "init-config", cnn_teacher, tmp_path / "with.cfg", "--vectors", vectors)
+    config = spacy.util.load_config(tmp_path / "with.cfg", interpolate=True)
+    assert config["initialize"]["vectors"] == str(vectors)
+    for name in ("ner", "parser"):
+        tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
+        assert tok2vec["embed"]["embed"]["include_static_vectors"]
 
 
 def test_a_config_for_what_the_teacher_has(cnn_teacher: Path, tmp_path: Path) -> None:
