@@ -2,7 +2,6 @@
 
 from typing import Any, Callable, List, Tuple
 
-import numpy
 from thinc.api import Model
 from thinc.types import Floats2d, Ragged
 
@@ -36,7 +35,7 @@ def forward(
     half = width // 2
     candidates = X[:, :width]
     gates: Any = ops.sigmoid(X[:, width:])
-    firsts, lasts = _ends(Xr.lengths, ops.xp)
+    firsts, lasts = _ends(Xr.lengths, len(X), ops.xp)
     # What enters, and what of the state before it is kept: nothing where a doc begins.
     entering = candidates * (1 - gates)
     directions = []
@@ -45,7 +44,8 @@ def forward(
         (slice(half, width), lasts, False),
     ):
         kept = ops.xp.array(gates[:, columns], order="C")
-        kept[begins] = 0
+        if len(X):
+            kept[begins] = 0
         states = ops.xp.array(entering[:, columns], order="C")
         steps = _scan(kept, states, reach, is_forward, is_train)
         directions.append((states, steps, begins, is_forward))
@@ -58,8 +58,10 @@ def forward(
             (slice(0, half), slice(half, width)), directions, strict=True
         ):
             d_states = ops.xp.array(dY[:, columns], order="C")
-            d_kept = _backprop_scan(steps, d_states, is_forward)
-            d_kept[begins] = 0
+            d_kept = ops.alloc(d_states.shape)
+            _backprop_scan(steps, d_states, d_kept, is_forward)
+            if len(X):
+                d_kept[begins] = 0
             parts.append((d_kept, d_states))
         d_kept, d_entering = (ops.xp.concatenate(part, axis=1) for part in zip(*parts, strict=True))
         d_gates = (d_kept - d_entering * candidates) * gates * (1 - gates)
@@ -99,15 +101,14 @@ def _scan(kept: Any, states: Any, reach: int, is_forward: bool, is_train: bool) 
     return steps
 
 
-def _backprop_scan(steps: List[Step], d_states: Any, is_forward: bool) -> Any:
+def _backprop_scan(steps: List[Step], d_states: Any, d_kept: Any, is_forward: bool) -> None:
     """The gradient of `_scan`.
 
     steps (List[Step]): What it kept.
     d_states (Floats2d): (n, width): of the states, changed in place into that of what enters.
+    d_kept (Floats2d): (n, width): zeros, changed in place into that of what is kept.
     is_forward (bool): The direction.
-    RETURNS (Floats2d): (n, width): of what is kept.
     """
-    d_kept: Any = numpy.zeros_like(d_states)  # cupy's too
     for i, (s, kept, states) in enumerate(reversed(steps)):
         here, before = _apart(s, is_forward)
         if i:
@@ -118,7 +119,6 @@ def _backprop_scan(steps: List[Step], d_states: Any, is_forward: bool) -> Any:
             d_kept[before] += d_product * kept[here]
         d_kept[here] += d_states[here] * states[before]
         d_states[before] += d_states[here] * kept[here]
-    return d_kept
 
 
 def _apart(s: int, is_forward: bool) -> Tuple[slice, slice]:
@@ -132,8 +132,9 @@ def _outside(s: int, is_forward: bool) -> slice:
     return slice(None, s) if is_forward else slice(-s, None)
 
 
-def _ends(lengths: Any, xp: Any) -> Tuple[Any, Any]:
-    """RETURNS (Tuple[Ints1d, Ints1d]): The first and the last token of each doc that has some."""
-    lengths = numpy.asarray(lengths.get() if hasattr(lengths, "get") else lengths)
-    ends = numpy.cumsum(lengths)[lengths > 0]
-    return xp.asarray(ends - lengths[lengths > 0]), xp.asarray(ends - 1)
+def _ends(lengths: Any, n_tokens: int, xp: Any) -> Tuple[Any, Any]:
+    """RETURNS (Tuple[Ints1d, Ints1d]): The first and the last token of each doc; of an empty one
+    those of its neighbours, which are there already.
+    """
+    ends = xp.cumsum(lengths)
+    return (ends - lengths) % max(n_tokens, 1), (ends - 1) % max(n_tokens, 1)

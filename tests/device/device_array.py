@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 # What cupy has, as far as we and thinc use it. Look a function up in cupy's reference before it is
 # added here.
 _FUNCTIONS = """
-    add argsort arange array asarray ascontiguousarray concatenate dot empty exp flatnonzero full
+    add argsort arange array asarray ascontiguousarray clip concatenate cumsum dot empty exp
+    flatnonzero full
     isfinite matmul maximum minimum ones pad sqrt split take_along_axis where zeros
 """.split()
 _CONSTANTS = "bool_ finfo float32 float64 iinfo inf int32 int64 nan newaxis".split()
@@ -125,7 +126,7 @@ class _Flags:
 
 for _name in "astype reshape transpose sum max min argmax argmin any all copy mean ravel".split():
     setattr(DeviceArray, _name, _on_device(getattr(numpy.ndarray, _name)))
-for _name in "add sub mul truediv floordiv pow matmul and or xor".split():
+for _name in "add sub mul truediv floordiv mod pow matmul and or xor".split():
     _operator = getattr(operator, f"__{_name}__")
     setattr(DeviceArray, f"__{_name}__", _on_device(_operator))
     setattr(DeviceArray, f"__r{_name}__", _on_device(lambda a, b, _f=_operator: _f(b, a)))
@@ -141,10 +142,10 @@ for _name in """
 
 
 def _from_host(function):
-    def call(data, dtype=None):
+    def call(data, dtype=None, order="K"):
         if isinstance(data, DeviceArray):
             data = data._array
-        return DeviceArray(numpy.array(data, dtype=dtype))
+        return DeviceArray(numpy.array(data, dtype=dtype, order=order))
 
     return call
 

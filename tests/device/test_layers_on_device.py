@@ -13,10 +13,12 @@ from both_sides import (
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from thinc.api import set_dropout_rate, use_ops
+from thinc.types import Ragged
 
 from spacy_skd.models.arc_scorer import ArcScorer
 from spacy_skd.models.biaffine_parser import build_biaffine_parser, resize_biaffine_parser
 from spacy_skd.models.crf_tagger import build_crf_tagger, resize_crf_tagger
+from spacy_skd.models.gated_recurrence import GatedRecurrence
 from spacy_skd.models.label_scorer import LabelScorer, grow_label_scorer
 
 WIDTH, N_LABELS, K = 4, 3, 2
@@ -69,6 +71,18 @@ def test_arc_scorer(ops, rng):
     assert_same_on_device(device.predict(to_device(X)), expected)
     assert_same_on_device(backprop(to_device(d_arcs)), host_backprop(d_arcs))
     assert_same_gradients(device, host)
+
+
+def test_gated_recurrence(ops, rng):
+    lengths = numpy.asarray([3, 0, 9, 1], dtype="i")
+    X, dY = draw(rng, 13, 2 * WIDTH), draw(rng, 13, WIDTH)
+    with use_ops("numpy"):
+        expected, host_backprop = GatedRecurrence(4).begin_update(Ragged(X, lengths))
+        d_expected = host_backprop(Ragged(dY, lengths))
+    layer = GatedRecurrence(4)
+    Y, backprop = layer.begin_update(Ragged(*to_device([X, lengths])))
+    assert_same_on_device(Y.data, expected.data)
+    assert_same_on_device(backprop(Ragged(*to_device([dY, lengths]))).data, d_expected.data)
 
 
 def test_label_scorer(ops, rng):
