@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -181,7 +182,12 @@ def make_lexicon(
     if attr is None:
         attr = "ORTH" if reader.tells_case() else "LOWER"
     nlp = spacy.blank(reader.lang)
-    counts = count_words((eg for corpus in corpora for eg in corpus(nlp)), attr)
+    forms = count_words(eg for corpus in corpora for eg in corpus(nlp))
+    counts = forms
+    if attr == "LOWER":
+        counts = Counter()
+        for form, n in forms.items():
+            counts[form.lower()] += n
     words = [word for word, n in counts.most_common() if n >= min_count]
     if frequent:
         words += frequent_words(reader.lang, frequent, attr)
@@ -192,7 +198,8 @@ def make_lexicon(
             "more: give other texts, or a lower --min-count."
         )
     vectors = reader.read(words, show_progress=True)
-    lexicon, kept = Lexicon(words, vectors, attr).reduced(width or min(_WIDTH, vectors.shape[1]))
+    lexicon = Lexicon(words, vectors, attr, forms)
+    lexicon, kept = lexicon.reduced(width or min(_WIDTH, vectors.shape[1]))
     return lexicon, kept, reader.lang
 
 

@@ -1,8 +1,9 @@
 """What a teacher knows of words on their own, as static vectors for a student."""
 
 from collections import Counter
+from itertools import chain
 from pathlib import Path
-from typing import Any, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Collection, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy
 import spacy
@@ -31,12 +32,16 @@ class Lexicon:
     words (List[str]): The words, most frequent first.
     vectors (ndarray): float32, (n_words, width).
     attr (str): What a token is looked up by: "ORTH" or "LOWER".
+    forms (Collection[str]): For LOWER: the words as texts have them, in whatever case.
     """
 
-    def __init__(self, words: List[str], vectors: numpy.ndarray, attr: str) -> None:
+    def __init__(
+        self, words: List[str], vectors: numpy.ndarray, attr: str, forms: Collection[str] = ()
+    ) -> None:
         self.words = words
         self.vectors = vectors
         self.attr = attr
+        self.forms = forms
 
     def reduced(self, width: int) -> Tuple["Lexicon", float]:
         """The words' principal components, all of the same scale together: words that are not there
@@ -60,10 +65,15 @@ class Lexicon:
         vectors = centred @ axes.astype("f")
         size = float(numpy.sqrt((vectors.astype("f8") ** 2).mean())) or 1.0
         kept = float(variances[:width].sum() / max(variances.sum(), 1e-30))
-        return Lexicon(self.words, vectors * numpy.float32(_SIZE / size), self.attr), kept
+        scaled = vectors * numpy.float32(_SIZE / size)
+        return Lexicon(self.words, scaled, self.attr, self.forms), kept
 
     def to_pipeline(self, lang: str, name: str, floret: int = 0) -> Tuple[Language, float]:
         """A blank pipeline with these vectors, as by `spacy init vectors`.
+
+        A table of words that is looked up by LOWER is not what spaCy 3.8 saves: loaded again, it
+        is looked up by ORTH. So a word's vector is there for each form, of those in texts and of
+        the usual ones, and is stored once.
 
         lang (str): Its language.
         name (str): The table's name.
@@ -78,28 +88,35 @@ class Lexicon:
             table, kept = fit_floret(self.words, self.vectors, floret, self.attr, name)
             nlp.vocab.vectors = table
             return nlp, kept
-        strings = [nlp.vocab.strings.add(word) for word in self.words]
-        nlp.vocab.vectors = Vectors(
+        keys = [nlp.vocab.strings.add(word) for word in self.words]
+        table = Vectors(
             strings=nlp.vocab.strings,
             data=numpy.ascontiguousarray(self.vectors),
-            keys=strings,
+            keys=keys,
             name=name,
-            attr=self.attr,
         )
+        if self.attr == "LOWER":
+            row_of = {word: row for row, word in enumerate(self.words)}
+            usual = ((w, w.capitalize(), w.title(), w.upper()) for w in self.words)
+            forms = dict.fromkeys(chain(self.forms, *usual))
+            for form in forms:
+                row = row_of.get(form.lower())
+                if row is not None:
+                    # By its hash: the string itself is not needed, and would take time to load.
+                    table.add(nlp.vocab.strings[form], row=row)
+        nlp.vocab.vectors = table
         return nlp, 1.0
 
 
-def count_words(examples: Iterable[Example], attr: str) -> "Counter[str]":
-    """Count the words of texts; spaces are none.
+def count_words(examples: Iterable[Example]) -> "Counter[str]":
+    """Count the words of texts, as they are there; spaces are none.
 
     examples (Iterable[Example]): The texts.
-    attr (str): "ORTH" or "LOWER".
     RETURNS (Counter[str]): The words.
     """
     counts: Counter[str] = Counter()
     for eg in examples:
-        words = (token.text for token in eg.predicted if not token.is_space)
-        counts.update(map(str.lower, words) if attr == "LOWER" else words)
+        counts.update(token.text for token in eg.predicted if not token.is_space)
     return counts
 
 

@@ -9,6 +9,7 @@ import numpy
 import pytest
 import spacy
 from spacy.cli._util import app
+from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc, DocBin
 from spacy.training.initialize import init_nlp
 from thinc.api import Config
@@ -77,8 +78,31 @@ def test_lower_for_a_teacher_that_does_not_tell_case(
     message = run(transformer_teacher, words, tmp_path / "out", *WIDTH)
     assert "6 words, looked up by LOWER" in message
     nlp = spacy.load(tmp_path / "out")
-    keys: Any = nlp("PARIS Unheard").to_array("LOWER")
-    assert (nlp.vocab.vectors.find(keys=keys) >= 0).tolist() == [True, False]
+    # Saved and loaded, spaCy looks words up by ORTH, whatever was said before.
+    doc = nlp("PARIS Paris paris Don't dOn't Unheard")
+    tokens = {token.text: token for token in doc}
+    assert [tokens[word].has_vector for word in ("PARIS", "Paris", "paris")] == [True] * 3
+    assert (tokens["PARIS"].vector == tokens["paris"].vector).all()
+    assert not tokens["Unheard"].has_vector
+    assert nlp.vocab.vectors.shape[0] == 6 and nlp.vocab.vectors.n_keys > 6
+
+
+def test_a_student_sees_the_same_vectors_when_it_is_loaded(
+    transformer_teacher: Path, words: Path, tmp_path: Path
+) -> None:
+    """The words of the texts in whatever case they have there, others in the usual ones."""
+    words.write_text("Ada\nwAvEd\n", encoding="utf8")
+    run(transformer_teacher, words, tmp_path / "out", *WIDTH, "--width", "2")
+    nlp = spacy.load(tmp_path / "out")
+    layer: Any = StaticVectors(2)
+    doc = nlp("ADA ada Ada WAVED Waved wAvEd unheard")
+    layer.initialize(X=[doc])
+    found = [layer.predict([doc]).data]
+    nlp.to_disk(tmp_path / "student")
+    again = spacy.load(tmp_path / "student")
+    found.append(layer.predict([again(doc.text)]).data)
+    assert found[0][:6].any(axis=1).all() and not found[0][6].any()
+    numpy.testing.assert_array_equal(*found)
 
 
 def test_case_counts_where_the_teacher_tells_it(
