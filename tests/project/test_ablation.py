@@ -1,0 +1,79 @@
+"""The students that the ablation compares, and its table."""
+
+from pathlib import Path
+
+import pytest
+from spacy.util import load_config
+
+FAST = Path(__file__).parents[2] / "configs" / "fast.cfg"
+
+
+@pytest.fixture
+def ablation(load_script):
+    return load_script("ablation")
+
+
+def encoders(config):
+    return [
+        config["components"][name]["model"]["tok2vec"]["tok2vec"]
+        for name in config["nlp"]["pipeline"]
+    ]
+
+
+def test_every_part_is_there_alone_and_left_out(ablation):
+    found = ablation.variants()
+    assert found[ablation.ALONE] == [] and found[ablation.WHOLE] == list(ablation.PARTS)
+    assert len({tuple(parts) for parts in found.values()}) == len(found) == 10
+    for parts in found.values():
+        # Raw text without a teacher teaches nothing.
+        assert ablation.RAW not in parts or ablation.TEACHER in parts
+    for part in ablation.PARTS:
+        assert any(name.startswith("- ") and part not in found[name] for name in found)
+
+
+def test_the_whole_is_the_fast_student(ablation):
+    config = ablation.make_config(FAST, ablation.PARTS, 800)
+    assert config["training"].pop("max_steps") == 800
+    assert config["training"].pop("eval_frequency") == 100
+    shipped = load_config(FAST)
+    for key in ("max_steps", "eval_frequency"):
+        del shipped["training"][key]
+    assert config == shipped
+
+
+def test_what_is_left_out_is_gone(ablation):
+    nothing = ablation.make_config(FAST, [], 100)
+    assert nothing["initialize"]["before_init"] is None
+    assert nothing["initialize"]["vectors"] is None
+    assert nothing["corpora"]["train"]["@readers"] == "spacy.Corpus.v1"
+    for name in ("ner", "parser"):
+        assert nothing["components"][name]["distillation"] is None
+    whole = ablation.make_config(FAST, ablation.PARTS, 100)
+    for mine, its in zip(encoders(nothing), encoders(whole), strict=True):
+        assert not mine["embed"]["embed"]["include_static_vectors"]
+        assert its["embed"]["embed"]["include_static_vectors"]
+        assert mine["encode"]["@architectures"] == "spacy.MaxoutWindowEncoder.v2"
+        assert mine["encode"]["depth"] == 2 * its["encode"]["depth"]
+        assert mine["encode"]["width"] == its["encode"]["width"]
+    taught = ablation.make_config(FAST, [ablation.TEACHER], 100)
+    assert taught["corpora"]["train"]["@readers"] == "spacy.Corpus.v1"
+    assert taught["components"]["ner"]["distillation"]
+    for config in (nothing, taught, whole):
+        config.interpolate()
+
+
+def test_rows_tell_gains_and_losses(ablation, load_script):
+    summarize = load_script("report").summarize
+    found = {
+        name: {"ents_f": summarize([0.01 * f + 0.001 * i for i in range(3)])}
+        for name, f in ((ablation.ALONE, 50), ("+ a", 60), (ablation.WHOLE, 70), ("- a", 65))
+    }
+    found["- b"] = found[ablation.WHOLE]
+    rows = {row[0]: row[1:] for row in ablation.make_rows(found)}
+    assert rows == {
+        ablation.ALONE: ["50.1 ± 0.1", ""],
+        "+ a": ["60.1 ± 0.1", "+10.0"],
+        ablation.WHOLE: ["70.1 ± 0.1", "+20.0"],
+        "- a": ["65.1 ± 0.1", "-5.0"],
+        "- b": ["70.1 ± 0.1", "no loss"],
+    }
