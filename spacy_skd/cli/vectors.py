@@ -127,16 +127,19 @@ def keep_lexicon(
     teacher (Path): The teacher's folder.
     texts (List[Path]): What RawCorpus reads.
     folder (Path): Where it is kept, by a name that tells what it is made of.
-    frequent (int): How many of the language's most frequent words to add, if wordfreq is installed.
+    frequent (int): How many of the language's most frequent words to add.
     gpu_id (int): The teacher's device, -1 for the CPU.
-    RETURNS (Optional[Path]): The lexicon; None where the teacher has no vectors of words.
+    RETURNS (Optional[Path]): The lexicon; None where the teacher has no vectors of words, or there
+        are no frequent words to add.
     """
-    if frequent and find_spec("wordfreq") is None:
+    if not frequent or find_spec("wordfreq") is None:
+        # Where every word that is trained on has a vector, none is learned from about those without.
         msg.warn(
-            "The library wordfreq is not installed: the words are those of the texts alone. To add "
-            "the language's most frequent ones: pip install spacy_skd[vectors]"
+            "The student gets no vectors of words: they help where there are those of words that "
+            "its texts have not got, which takes --frequent and the library wordfreq (pip install "
+            "spacy_skd[vectors])."
         )
-        frequent = 0
+        return None
     made_of = [[stamp(path) for path in texts], digest_of_folder(teacher).hex(), frequent]
     path = folder / f"lexicon-{sha256(srsly.json_dumps(made_of).encode()).hexdigest()[:12]}"
     if path.exists():
