@@ -201,7 +201,14 @@ def with_lexicon(
     elif output_path is not None:
         msg.divider("Reading words with the teacher")
         texts = [Path(reader["path"]) for reader in _readers(config, "train") if reader.get("path")]
-        vectors = keep_lexicon(find(teacher), texts, output_path, frequent=frequent, gpu_id=use_gpu)
+        vectors = keep_lexicon(
+            find(teacher),
+            texts,
+            output_path,
+            lang=config["nlp"]["lang"],
+            frequent=frequent,
+            gpu_id=use_gpu,
+        )
     return config if vectors is None else with_vectors(config, vectors)
 
 

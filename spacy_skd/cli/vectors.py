@@ -120,24 +120,25 @@ def save(nlp: Language, output_dir: Path) -> None:
 
 
 def keep_lexicon(
-    teacher: Path, texts: List[Path], folder: Path, *, frequent: int, gpu_id: int = -1
+    teacher: Path, texts: List[Path], folder: Path, *, lang: str, frequent: int, gpu_id: int = -1
 ) -> Optional[Path]:
     """Have a teacher's lexicon of texts in a folder: one that is there, or a new one.
 
     teacher (Path): The teacher's folder.
     texts (List[Path]): What RawCorpus reads.
     folder (Path): Where it is kept, by a name that tells what it is made of.
+    lang (str): The language's code.
     frequent (int): How many of the language's most frequent words to add.
     gpu_id (int): The teacher's device, -1 for the CPU.
     RETURNS (Optional[Path]): The lexicon; None where the teacher has no vectors of words, or there
         are no frequent words to add.
     """
-    if not frequent or find_spec("wordfreq") is None:
+    if not frequent or find_spec("wordfreq") is None or not frequent_words(lang, 1, "ORTH"):
         # Where every word of training has a vector, nothing is learned of those without one.
         msg.warn(
             "The student gets no vectors of words: they help where there are those of words that "
             "its texts have not got, which takes --frequent and the library wordfreq (pip install "
-            "spacy_skd[vectors])."
+            "spacy_skd[vectors]) with a list of the language."
         )
         return None
     made_of = [[stamp(path) for path in texts], digest_of_folder(teacher).hex(), frequent]
@@ -145,7 +146,7 @@ def keep_lexicon(
     if path.exists():
         return path
     try:
-        lexicon, _, lang = make_lexicon(teacher, texts, frequent=frequent, gpu_id=gpu_id)
+        lexicon, _, _ = make_lexicon(teacher, texts, frequent=frequent, gpu_id=gpu_id)
     except ValueError as error:
         msg.warn(f"The student gets no vectors of words. {error}")
         return None

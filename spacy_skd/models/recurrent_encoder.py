@@ -27,8 +27,8 @@ def RecurrentEncoder(
     directions (GatedRecurrence). Each has a residual connection and layer normalization.
 
     A token's vector hangs on depth * (window_size + reach - 1) neighbours to each side and no more,
-    so that long docs can be encoded piece by piece. A block costs less than half again a layer of
-    windows alone.
+    so that long docs can be encoded piece by piece. With the defaults a block multiplies 13 width^2
+    numbers for a token, where a layer of windows alone multiplies 9 width^2.
 
     width (int): The input and output width, an even number.
     depth (int): The number of blocks.

@@ -20,11 +20,12 @@ def has_fast_bfloat16(device: str) -> bool:
     instructions for them, and emulates them some sixty times slower: there is no telling but by
     trying, which takes a few milliseconds.
 
-    device (str): "cpu" or "cuda".
-    RETURNS (bool): For a CPU as measured, for a GPU as it says.
+    device (str): PyTorch's name of it, such as "cpu" or "cuda".
+    RETURNS (bool): For a CPU as measured, for CUDA by what the GPU is (Ampere or later); False for
+        any other device.
     """
     if device != "cpu":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return device == "cuda" and torch.cuda.get_device_capability()[0] >= 8
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = (torch.ones(n, _WIDTH, dtype=dtype) for n in (_ROWS, _WIDTH))

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from spacy_skd.cli import cache as cache_module
 from spacy_skd.cli.distill import app, student_config
-from spacy_skd.cli.student_config import make_config, with_raw, with_teacher
+from spacy_skd.cli.student_config import CONFIGS, make_config, with_raw, with_teacher
+from spacy_skd.cli.vectors import keep_lexicon
 from spacy_skd.teacher.cache import ScoreCache
 
 # By entry point, the commands add themselves.
@@ -190,6 +191,43 @@ def test_what_a_student_is_made_for(cnn_teacher: Path, tmp_path: Path) -> None:
     for name in ("ner", "parser"):
         tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
         assert tok2vec["embed"]["embed"]["include_static_vectors"]
+
+
+def test_the_shipped_students_differ_in_what_they_are_named_for() -> None:
+    configs = {
+        name: spacy.util.load_config(CONFIGS / f"{name}.cfg")
+        for name in ("student", "distill", "fast", "accurate")
+    }
+    for config in configs.values():
+        for component in config["components"].values():
+            tok2vec = component["model"]["tok2vec"]["tok2vec"]
+            component["vectors"] = tok2vec["embed"]["embed"].pop("include_static_vectors")
+    has_vectors = {
+        name: {component.pop("vectors") for component in config["components"].values()}
+        for name, config in configs.items()
+    }
+    assert has_vectors == dict(student={False}, distill={False}, fast={True}, accurate={True})
+    assert configs["distill"] == configs["fast"]
+    for config in configs.values():
+        config["model"] = {n: c.pop("model") for n, c in config["components"].items()}
+    assert configs["student"]["model"] == configs["fast"]["model"]
+    assert configs["student"]["training"] == configs["fast"]["training"]
+    for model in (configs[name]["model"] for name in ("fast", "accurate")):
+        for component in model.values():
+            encode = component["tok2vec"]["tok2vec"]["encode"]
+            del encode["width"], encode["depth"]
+    assert configs["accurate"] == configs["fast"]
+
+
+def test_no_lexicon_of_the_texts_words_alone(
+    cnn_teacher: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where each word of training has a vector, nothing is learned of those without one."""
+    for frequent, lang in ((0, "en"), (9, "xx")):
+        made = keep_lexicon(cnn_teacher, [texts], tmp_path / "out", lang=lang, frequent=frequent)
+        assert made is None and not (tmp_path / "out").exists()
+    monkeypatch.setattr("spacy_skd.cli.vectors.find_spec", lambda name: None)
+    assert keep_lexicon(cnn_teacher, [texts], tmp_path / "out", lang="en", frequent=9) is None
 
 
 def test_a_config_for_what_the_teacher_has(cnn_teacher: Path, tmp_path: Path) -> None:
