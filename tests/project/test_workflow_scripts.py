@@ -484,6 +484,13 @@ def test_dependencies_are_committed_or_made_by_an_earlier_step(workflow, name):
         made += commands[step]["outputs"]
 
 
+def test_no_paths_are_joined_to_one(workflow):
+    """Weasel joins neighbours in a list that are variables and nothing else."""
+    for command in workflow["commands"]:
+        for path in [*command["deps"], *command["outputs"]]:
+            assert ", " not in path, command["name"]
+
+
 def test_scripts_exist_and_are_dependencies(workflow):
     for command in workflow["commands"]:
         for line in command["script"]:
