@@ -57,7 +57,7 @@ def make_config(path: Path, parts: Collection[str], steps: int) -> Config:
     for name in config["nlp"]["pipeline"]:
         tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
         if LEXICON not in parts:
-            tok2vec["embed"]["embed"]["include_static_vectors"] = False
+            tok2vec["embed"]["embed"]["embed"]["include_static_vectors"] = False
         if RECURRENCE not in parts:
             encode = tok2vec["encode"]
             tok2vec["encode"] = {

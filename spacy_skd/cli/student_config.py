@@ -89,8 +89,8 @@ def with_vectors(config: Config, path: Path) -> Config:
 
 def _use_vectors(config: Config, use: bool) -> None:
     for name in config["nlp"]["pipeline"]:
-        embed = config["components"][name]["model"]["tok2vec"]["tok2vec"]["embed"]["embed"]
-        embed["include_static_vectors"] = use
+        tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
+        tok2vec["embed"]["embed"]["embed"]["include_static_vectors"] = use
 
 
 _SCORES = {"ner": ("ents_f", "ents_p", "ents_r"), "parser": ("dep_uas", "dep_las", "sents_f")}

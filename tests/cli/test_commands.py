@@ -182,7 +182,7 @@ def test_what_a_student_is_made_for(cnn_teacher: Path, tmp_path: Path) -> None:
     }
     assert all(encode["accuracy"][name] > width for name, width in encode["efficiency"].items())
     tok2vec = configs["efficiency"]["ner"]["model"]["tok2vec"]["tok2vec"]
-    assert not tok2vec["embed"]["embed"]["include_static_vectors"]
+    assert not tok2vec["embed"]["embed"]["embed"]["include_static_vectors"]
     vectors = tmp_path / "vectors"
     vectors.mkdir()
     run("skd", "init-config", cnn_teacher, tmp_path / "with.cfg", "--vectors", vectors)
@@ -190,7 +190,7 @@ def test_what_a_student_is_made_for(cnn_teacher: Path, tmp_path: Path) -> None:
     assert config["initialize"]["vectors"] == str(vectors)
     for name in ("ner", "parser"):
         tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
-        assert tok2vec["embed"]["embed"]["include_static_vectors"]
+        assert tok2vec["embed"]["embed"]["embed"]["include_static_vectors"]
 
 
 def test_the_shipped_students_differ_in_what_they_are_named_for() -> None:
@@ -201,7 +201,7 @@ def test_the_shipped_students_differ_in_what_they_are_named_for() -> None:
     for config in configs.values():
         for component in config["components"].values():
             tok2vec = component["model"]["tok2vec"]["tok2vec"]
-            component["vectors"] = tok2vec["embed"]["embed"].pop("include_static_vectors")
+            component["vectors"] = tok2vec["embed"]["embed"]["embed"].pop("include_static_vectors")
     has_vectors = {
         name: {component.pop("vectors") for component in config["components"].values()}
         for name, config in configs.items()
@@ -241,7 +241,7 @@ def test_a_config_for_what_the_teacher_has(cnn_teacher: Path, tmp_path: Path) ->
     assert weights["ents_f"] == 1 and weights["dep_las"] == 0
     interpolated = config.interpolate()
     tok2vec = interpolated["components"]["people"]["model"]["tok2vec"]["tok2vec"]
-    assert tok2vec["embed"]["embed"]["width"]
+    assert tok2vec["embed"]["embed"]["embed"]["width"]
     nlp.remove_pipe("people")
     nlp.to_disk(tmp_path / "nothing")
     with pytest.raises(ValueError, match="no component that sets entities or a parse"):

@@ -50,8 +50,8 @@ def test_what_is_left_out_is_gone(ablation):
         assert nothing["components"][name]["distillation"] is None
     whole = ablation.make_config(FAST, ablation.PARTS, 100)
     for mine, its in zip(encoders(nothing), encoders(whole), strict=True):
-        assert not mine["embed"]["embed"]["include_static_vectors"]
-        assert its["embed"]["embed"]["include_static_vectors"]
+        assert not mine["embed"]["embed"]["embed"]["include_static_vectors"]
+        assert its["embed"]["embed"]["embed"]["include_static_vectors"]
         assert mine["encode"]["@architectures"] == "spacy.MaxoutWindowEncoder.v2"
         assert mine["encode"]["depth"] == 2 * its["encode"]["depth"]
         assert mine["encode"]["width"] == its["encode"]["width"]
