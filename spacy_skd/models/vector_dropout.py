@@ -1,4 +1,4 @@
-"""spacy-skd.VectorDropout.v1: an embedding that learns what to do where a word has no static vector."""
+"""spacy-skd.VectorDropout.v1: an embedding that learns of words without a static vector."""
 
 from typing import Any, Callable, List, Tuple
 
@@ -48,14 +48,16 @@ def forward(
     vectors, backprop = model.layers[0](docs, is_train)
     if not is_train:
         return vectors, backprop
-    xp = model.ops.xp
+    xp: Any = model.ops.xp
     hidden = xp.random.uniform(0.0, 1.0, len(vectors.data)) < model.attrs["rate"]
-    vectors.data[hidden] = 0.0
+    data: Any = vectors.data
+    data[hidden] = 0.0
     # spaCy's layer, on its way back, takes a word without a vector for the last of the table.
-    silent = ~vectors.data.any(axis=1)
+    silent = ~data.any(axis=1)
 
     def backprop_of_the_rest(d_vectors: Ragged) -> Any:
-        d_vectors.data[silent] = 0.0
+        d_data: Any = d_vectors.data
+        d_data[silent] = 0.0
         return backprop(d_vectors)
 
     return vectors, backprop_of_the_rest
