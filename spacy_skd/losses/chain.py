@@ -1,18 +1,16 @@
 """Distillation losses on linear chains, in PyTorch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Callable, List, Optional, Protocol, Tuple
+from typing import Any, Callable, List, Tuple
 
 import torch
 import torch.nn.functional as F
 from thinc.types import Floats1d
 from torch import Tensor
 
-from ..distributions.best_sequences import k_best
 from ..distributions.chain import (
     IMPOSSIBLE,
-    ChainPotentials,
     doc_ends,
     log_partition,
     log_tag_marginals,
@@ -20,8 +18,9 @@ from ..distributions.chain import (
     tag_marginals,
 )
 from ..schemes import ValidTags
-from ..scores import ChainScores, ChainSequences, TeacherChain
-from .autograd import ChainTensors, chain_tensors, differentiate, floats, integers, mask
+from ..scores import ChainScores, TeacherChain
+from .autograd import ChainTensors, chain_tensors, differentiate, floats, mask
+from .teacher_sequences import TeacherSequences, counts_of, parts_of, score_of, sequences_of
 
 # The smallest posterior probability that is told from zero.
 _SMALLEST = 1e-30
@@ -64,7 +63,7 @@ def posterior_kl(
 ) -> Tuple[float, ChainScores]:
     """`PosteriorKL` for chains; the arguments are described there."""
     divergence = partial(kl_of_marginals, temperature=temperature)
-    sequences = partial(_sequences, valid, student.emissions.shape[1])
+    sequences = partial(sequences_of, valid, student.emissions.shape[1])
     return _compare(divergence, sequences, student, teacher, valid, weights)
 
 
@@ -75,7 +74,7 @@ def structural_ce(
     weights: Floats1d,
 ) -> Tuple[float, ChainScores]:
     """`StructuralCE` for chains; the arguments are described there."""
-    sequences = partial(_sequences, valid, student.emissions.shape[1])
+    sequences = partial(sequences_of, valid, student.emissions.shape[1])
     return _compare(kl_of_sequences, sequences, student, teacher, valid, weights)
 
 
@@ -89,7 +88,7 @@ def top_k(
 ) -> Tuple[float, ChainScores]:
     """`TopK` for chains; the arguments are described there."""
     divergence = partial(nll_of_best, k=k)
-    sequences = partial(_sequences, valid, student.emissions.shape[1])
+    sequences = partial(sequences_of, valid, student.emissions.shape[1])
     return _compare(divergence, sequences, student, teacher, valid, weights)
 
 
@@ -109,138 +108,6 @@ def _compare(
         return divergence(scores, its, student.lengths, valid, floats(weights, device))
 
     return differentiate(loss, student)
-
-
-class TeacherSequences(Protocol):
-    """A teacher's distributions over the tag sequences of docs, told in the student's tags."""
-
-    def marginals(self, temperature: float) -> Tensor:
-        """RETURNS (Tensor): (n_tokens, n_tags), the posterior probabilities of each token's tag,
-        where sequences have probabilities in proportion to P^(1 / temperature)."""
-        ...
-
-    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
-        """Expected counts of tags and bigrams, each where the score is that it multiplies, and the
-        negative entropy of the sequences, 0 where it can't be told; both summed over docs.
-
-        of_docs (Tensor): (n_docs,); what each doc counts for.
-        """
-        ...
-
-    def best(self, k: int) -> Tuple[Tensor, Tensor]:
-        """The k best sequences of each doc: their log probabilities, (n_docs, k), up to a constant
-        and -inf where there are fewer, and their tags, int64, (k, n_tokens)."""
-        ...
-
-
-@dataclass
-class FromPotentials:
-    """Of all sequences, by their potentials over the teacher's own tags.
-
-    scores (ChainTensors): The potentials.
-    lengths (List[int]): Tokens in each doc.
-    valid (ValidTags): The tag sequences there are.
-    tag_of (Optional[Tensor]): int64, (n_own_tags,); the student's tag that each is. None where
-        they are the same.
-    merges (bool): Whether several of its sequences may be one of the student's.
-    n_tags (int): How many tags the student has.
-    """
-
-    scores: ChainTensors
-    lengths: List[int]
-    valid: ValidTags
-    tag_of: Optional[Tensor]
-    merges: bool
-    n_tags: int
-
-    def marginals(self, temperature: float) -> Tensor:
-        """See TeacherSequences.marginals."""
-        softened = ChainTensors(*(tensor / temperature for tensor in _parts(self.scores)))
-        return self._as_students(tag_marginals(self._potentials(softened)), 1)
-
-    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
-        """See TeacherSequences.expected. The counts are the gradient of log Z."""
-        leaves = [tensor.detach().requires_grad_() for tensor in _parts(self.scores)]
-        log_z = (of_docs * log_partition(self._potentials(ChainTensors(*leaves)))).sum()
-        counts = ChainTensors(*torch.autograd.grad(log_z, leaves))
-        negative_entropy = _score_of(counts, self.scores) - log_z.detach()
-        if self.merges:
-            negative_entropy = torch.zeros_like(negative_entropy)
-        mapped = ChainTensors(*(self._as_students(count, -1) for count in _parts(counts)))
-        mapped.transitions = self._as_students(mapped.transitions, 0)
-        return mapped, negative_entropy
-
-    def best(self, k: int) -> Tuple[Tensor, Tensor]:
-        """See TeacherSequences.best."""
-        scores, paths = k_best(self._potentials(self.scores), k)
-        return scores, paths if self.tag_of is None else self.tag_of[paths]
-
-    def _potentials(self, scores: ChainTensors) -> ChainPotentials:
-        return potentials(*_parts(scores), self.lengths, self.valid)
-
-    def _as_students(self, per_tag: Tensor, dim: int) -> Tensor:
-        """Sum what is counted of each tag, (..., n_own_tags, ...), by the student's tags."""
-        if self.tag_of is None:
-            return per_tag
-        shape = list(per_tag.shape)
-        shape[dim] = self.n_tags
-        return per_tag.new_zeros(shape).index_add(dim, self.tag_of, per_tag)
-
-
-@dataclass
-class FromList:
-    """Of the sequences that are listed, all different.
-
-    tags (Tensor): int64, (k, n_tokens).
-    log_probs (Tensor): (k, n_docs), up to a constant for each doc.
-    lengths (List[int]): Tokens in each doc.
-    n_tags (int): How many tags there are.
-    """
-
-    tags: Tensor
-    log_probs: Tensor
-    lengths: List[int]
-    n_tags: int
-
-    def marginals(self, temperature: float) -> Tensor:
-        """See TeacherSequences.marginals."""
-        weights = (self.log_probs / temperature).softmax(0)
-        return _counts(self.tags, weights, self.lengths, self.n_tags).emissions
-
-    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
-        """See TeacherSequences.expected."""
-        weights = self.log_probs.softmax(0)
-        counts = _counts(self.tags, of_docs * weights, self.lengths, self.n_tags)
-        return counts, (of_docs * torch.xlogy(weights, weights).sum(0)).sum()
-
-    def best(self, k: int) -> Tuple[Tensor, Tensor]:
-        """See TeacherSequences.best."""
-        # Of equally good ones the first.
-        scores, rank = self.log_probs.sort(dim=0, descending=True, stable=True)
-        scores, rank = scores[:k], rank[:k]
-        doc = torch.repeat_interleave(torch.tensor(self.lengths, device=rank.device))
-        return scores.T, self.tags.gather(0, rank[:, doc])
-
-
-def _sequences(
-    valid: ValidTags, n_tags: int, teacher: TeacherChain, device: torch.device
-) -> TeacherSequences:
-    if isinstance(teacher, ChainSequences):
-        tags = integers(teacher.tags, device)
-        return FromList(tags, floats(teacher.log_probs, device), teacher.lengths, n_tags)
-    if isinstance(teacher, ChainScores):
-        scores = chain_tensors(teacher, device)
-        return FromPotentials(scores, teacher.lengths, valid, None, False, n_tags)
-    # What is none of the student's tags never occurs: it may count as any.
-    tag_of = integers(teacher.tag_of.clip(0), device)
-    return FromPotentials(
-        chain_tensors(teacher.scores, device),
-        teacher.scores.lengths,
-        teacher.valid,
-        tag_of,
-        teacher.merges,
-        n_tags,
-    )
 
 
 class _Positions:
@@ -383,7 +250,7 @@ def kl_of_marginals(
     temperature (float): tau.
     RETURNS (Tensor): Scalar.
     """
-    emissions, transitions, start, end = (tensor / temperature for tensor in _parts(student))
+    emissions, transitions, start, end = (tensor / temperature for tensor in parts_of(student))
     of_student = potentials(emissions, transitions, start, end, lengths, valid)
     mine = tag_marginals(of_student)
     its = teacher.marginals(temperature)
@@ -437,8 +304,8 @@ def kl_of_sequences(
     """
     of_docs = _of_docs(weights, lengths)
     expected, negative_entropy = teacher.expected(of_docs)
-    log_z = log_partition(potentials(*_parts(student), lengths, valid))
-    return (of_docs * log_z).sum() - _score_of(expected, student) + negative_entropy
+    log_z = log_partition(potentials(*parts_of(student), lengths, valid))
+    return (of_docs * log_z).sum() - score_of(expected, student) + negative_entropy
 
 
 def nll_of_best(
@@ -463,49 +330,9 @@ def nll_of_best(
     """
     of_docs = _of_docs(weights, lengths)
     best, paths = teacher.best(k)
-    counts = _counts(paths, of_docs * best.softmax(1).T, lengths, student.emissions.shape[1])
-    log_z = log_partition(potentials(*_parts(student), lengths, valid))
-    return (of_docs * log_z).sum() - _score_of(counts, student)
-
-
-def _counts(tags: Tensor, weights: Tensor, lengths: List[int], n_tags: int) -> ChainTensors:
-    """How often each tag and bigram occurs in tag sequences.
-
-    tags (Tensor): int64, (k, n_tokens); k sequences of each doc.
-    weights (Tensor): (k, n_docs); what each counts for.
-    lengths (List[int]): Tokens in each doc.
-    n_tags (int): How many tags there are.
-    RETURNS (ChainTensors): The counts, each where the score is that it multiplies.
-    """
-    device = weights.device
-    doc = torch.repeat_interleave(torch.tensor(lengths, device=device))
-    per_token = weights[:, doc]
-    first, last = doc_ends(lengths, device)
-    token = torch.arange(tags.shape[1], device=device)
-    before = tags.roll(1, dims=1)
-    everywhere = torch.ones_like(first)
-
-    def count(index: Tensor, which: Tensor, *shape: int) -> Tensor:
-        zeros = weights.new_zeros(shape).flatten()
-        flat = zeros.index_add(0, index[:, which].flatten(), per_token[:, which].flatten())
-        return flat.view(shape)
-
-    return ChainTensors(
-        emissions=count(token * n_tags + tags, everywhere, tags.shape[1], n_tags),
-        transitions=count(before * n_tags + tags, ~first, n_tags, n_tags),
-        start=count(tags, first, n_tags),
-        end=count(tags, last, n_tags),
-    )
-
-
-def _score_of(counts: ChainTensors, scores: ChainTensors) -> Tensor:
-    """RETURNS (Tensor): Scalar, the score of so many tags and bigrams."""
-    pairs = zip(_parts(counts), _parts(scores), strict=True)
-    return torch.stack([(count * score).sum() for count, score in pairs]).sum()
-
-
-def _parts(scores: ChainTensors) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    return scores.emissions, scores.transitions, scores.start, scores.end
+    counts = counts_of(paths, of_docs * best.softmax(1).T, lengths, student.emissions.shape[1])
+    log_z = log_partition(potentials(*parts_of(student), lengths, valid))
+    return (of_docs * log_z).sum() - score_of(counts, student)
 
 
 def _of_docs(weights: Tensor, lengths: List[int]) -> Tensor:

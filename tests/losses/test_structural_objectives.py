@@ -24,6 +24,7 @@ from spacy_skd.losses import (
     chain,
 )
 from spacy_skd.losses import arcs as arcs_module
+from spacy_skd.losses.teacher_sequences import FromPotentials
 from spacy_skd.schemes import TagScheme, ValidTags
 from spacy_skd.scores import ArcScores, ChainScores, FinerChainScores, group_sentences
 
@@ -642,7 +643,7 @@ def test_gradients_of_chains_are_those_of_finite_differences(divergence: Any) ->
     its: Any = chain.ChainTensors(*teacher)
     function = divergence.func if isinstance(divergence, partial) else divergence
     if function not in (chain.mse, chain.kl):
-        its = chain.FromPotentials(its, lengths, scheme.valid, None, False, len(scheme))
+        its = FromPotentials(its, lengths, scheme.valid, None, False, len(scheme))
     weights = torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64)
 
     def loss(*params: torch.Tensor) -> torch.Tensor:
