@@ -113,8 +113,10 @@ def only(config: Config, kept: Collection[str]) -> Config:
     gone = {key for name in dropped for key in _SCORES[name]}
     total = sum(weight for key, weight in weights.items() if weight and key not in gone)
     for key, weight in weights.items():
-        if weight:
-            weights[key] = 0.0 if key in gone else weight / total
+        if key in gone:
+            weights[key] = None  # not in the log either
+        elif weight:
+            weights[key] = weight / total
     return config
 
 

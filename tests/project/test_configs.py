@@ -48,8 +48,8 @@ def run(configs, *arguments):
     "annotates,kept,weights",
     [
         ({"entities": True, "parse": True}, ["ner", "parser"], {"ents_f": 0.5, "dep_las": 0.25}),
-        ({"entities": True, "parse": False}, ["ner"], {"ents_f": 1.0, "dep_las": 0.0}),
-        ({"entities": False, "parse": True}, ["parser"], {"ents_f": 0.0, "dep_las": 0.5}),
+        ({"entities": True, "parse": False}, ["ner"], {"ents_f": 1.0, "dep_las": None}),
+        ({"entities": False, "parse": True}, ["parser"], {"ents_f": None, "dep_las": 0.5}),
     ],
 )
 def test_components_are_those_that_the_corpus_annotates(

@@ -530,6 +530,18 @@ def test_demo_has_the_steps_of_the_real_run(workflow):
     assert demo == [*real, "readings"]
 
 
+def test_folders_of_packages_are_made_before(workflow):
+    """`spacy package` wants its output folder to be there, whatever the corpus is called."""
+    packaged = [
+        shlex.split(script)[5]
+        for command in workflow["commands"]
+        for script in command["script"]
+        if "spacy package" in script
+    ]
+    assert len(packaged) > 2
+    assert set(packaged) <= set(workflow["directories"])
+
+
 def test_assets_are_pinned_to_a_commit(workflow):
     for asset in workflow["assets"]:
         commit = asset["url"].split("/")[5]
