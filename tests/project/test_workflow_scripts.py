@@ -530,8 +530,9 @@ def test_demo_has_the_steps_of_the_real_run(workflow):
     assert demo == [*real, "readings"]
 
 
-def test_folders_of_packages_are_made_before(workflow):
+def test_folders_of_packages_are_made_before():
     """`spacy package` wants its output folder to be there, whatever the corpus is called."""
+    workflow = srsly.read_yaml(PROJECT / "project.yml")  # variables as they stand
     packaged = [
         shlex.split(script)[5]
         for command in workflow["commands"]
