@@ -103,7 +103,7 @@ def collect(paths: Dict[str, Path], corpus: Path) -> Dict[str, Dict[str, Any]]:
     found: Dict[str, Dict[str, Any]] = {}
     for name, path in paths.items():
         scores = [
-            evaluate(folder, [corpus], f"{name} {seed}")["splits"][corpus.stem][MODE]
+            evaluate(folder, {"dev": corpus}, f"{name} {seed}")["splits"]["dev"][MODE]
             for seed, folder in find_seeds(path).items()
         ]
         found[name] = {
@@ -175,8 +175,8 @@ def main(
     rows = make_rows(found)
     table = MarkdownRenderer().table(rows, header, aligns=["l", *"r" * (len(header) - 1)])
     note = (
-        f"{len(seeds.split())} seeds of {steps:,} updates each, on gold tokens of {dev.stem}; mean "
-        "± sample standard deviation. `+`: gold annotation and that alone, beside what it gains; "
+        f"{len(seeds.split())} seeds of {steps:,} updates each, on gold tokens of dev; mean ± "
+        "sample standard deviation. `+`: gold annotation and that alone, beside what it gains; "
         "`-`: all but that, beside what it loses. A difference counts where every seed beats every "
         "seed."
     )

@@ -32,20 +32,33 @@ def find_seeds(path: Path) -> Dict[str, Path]:
     return dict(sorted(seeds.items())) or {"-": path}
 
 
-def split_arguments(arguments: List[str]) -> Tuple[List[Path], Pipelines]:
-    """Tell corpora from NAME=PATH.
+def split_arguments(arguments: List[str]) -> Tuple[Dict[str, Path], Pipelines]:
+    """Tell corpora, [SPLIT=]FILE.spacy, from pipelines, NAME=FOLDER.
 
-    RETURNS (Tuple[List[Path], Pipelines]): The corpora and the pipelines.
-    RAISES (ValueError): Where one of them does not exist or a kind is missing.
+    RETURNS (Tuple[Dict[str, Path], Pipelines]): The corpora by split, which is a file's stem unless
+        it is told, and the pipelines.
+    RAISES (ValueError): Where one of them does not exist, a kind is missing or two corpora have one
+        name.
     """
-    pairs = [argument.partition("=") for argument in arguments]
-    corpora = [Path(name) for name, equals, _ in pairs if not equals]
-    pipelines = {name: find_seeds(Path(path)) for name, equals, path in pairs if equals}
-    if not corpora or not pipelines:
-        raise ValueError("Name at least one CORPUS.spacy and one NAME=PATH.")
-    for path in corpora:
+    corpora: Dict[str, Path] = {}
+    pipelines: Pipelines = {}
+    for argument in arguments:
+        name, equals, rest = argument.partition("=")
+        path = Path(rest if equals else name)
+        if equals and path.suffix != ".spacy":
+            pipelines[name] = find_seeds(path)
+            continue
+        split = name if equals else path.stem
         if not path.exists():
             raise ValueError(f"Can't find the corpus {path}: run the step that makes it.")
+        if split in corpora:
+            raise ValueError(
+                f'{corpora[split]} and {path} would both be called "{split}": name them, '
+                "SPLIT=FILE.spacy."
+            )
+        corpora[split] = path
+    if not corpora or not pipelines:
+        raise ValueError("Name at least one corpus, [SPLIT=]FILE.spacy, and one NAME=FOLDER.")
     return corpora, pipelines
 
 
@@ -58,11 +71,11 @@ def read_examples(nlp: Language, corpus: Path) -> Iterator[Tuple[str, List[Examp
     yield "raw_text", examples
 
 
-def evaluate(folder: Path, corpora: List[Path], title: str) -> Dict[str, Any]:
+def evaluate(folder: Path, corpora: Dict[str, Path], title: str) -> Dict[str, Any]:
     """Evaluate one trained pipeline.
 
     folder (Path): Where it lies.
-    corpora (List[Path]): The corpora. A file's stem is the split's name.
+    corpora (Dict[str, Path]): The corpora by split.
     title (str): How to call the pipeline on the screen.
     RETURNS (Dict[str, Any]): Its scores by split and mode, and what `train.py` recorded.
     """
@@ -70,19 +83,19 @@ def evaluate(folder: Path, corpora: List[Path], title: str) -> Dict[str, Any]:
     run_path = folder.parent / "run.json"
     run = srsly.read_json(run_path) if run_path.exists() else {}
     splits: Dict[str, Any] = {}
-    for corpus in corpora:
+    for split, corpus in corpora.items():
         for mode, examples in read_examples(nlp, corpus):
             annotate(nlp, examples)
             scores = score(nlp, examples)
-            splits.setdefault(corpus.stem, {})[mode] = scores
+            splits.setdefault(split, {})[mode] = scores
             values = [f"{key} {100 * (scores.get(key) or 0):6.2f}" for key in SHOWN]
-            print(f"{title:<20} {corpus.stem:<6} {mode:<12}", *values, flush=True)
+            print(f"{title:<20} {split:<6} {mode:<12}", *values, flush=True)
     return {"run": run, "splits": splits}
 
 
 def main(
     output: Annotated[Path, typer.Argument(help="JSON file to write")],
-    arguments: Annotated[List[str], typer.Argument(help="CORPUS.spacy ... NAME=PATH ...")],
+    arguments: Annotated[List[str], typer.Argument(help="[SPLIT=]FILE.spacy ... NAME=FOLDER ...")],
     gpu_id: Annotated[int, typer.Option(help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
     """Score each pipeline, in each of its seeds, on each corpus: on gold tokens and sentences, on
@@ -97,7 +110,7 @@ def main(
         name: {seed: evaluate(path, corpora, f"{name} {seed}") for seed, path in seeds.items()}
         for name, seeds in pipelines.items()
     }
-    sources_path = corpora[0].parent / "sources.json"
+    sources_path = next(iter(corpora.values())).parent / "sources.json"
     sources = srsly.read_json(sources_path) if sources_path.exists() else {}
     output.parent.mkdir(parents=True, exist_ok=True)
     srsly.write_json(output, {"sources": sources, "pipelines": results})

@@ -58,7 +58,7 @@ def compare(docs: Dict[str, Doc]) -> str:
 
 def main(
     output: Annotated[Path, typer.Argument(help="Text file to write")],
-    arguments: Annotated[List[str], typer.Argument(help="CORPUS.spacy NAME=PATH ...")],
+    arguments: Annotated[List[str], typer.Argument(help="FILE.spacy NAME=FOLDER ...")],
     sentences: Annotated[int, typer.Option(min=1, help="How many sentences")] = 3,
 ) -> None:
     """Print sentences of the corpus, as raw text, as the first seed of each pipeline reads them.
@@ -70,7 +70,7 @@ def main(
         msg.fail(str(err), exits=1)
     pipelines = {name: spacy.load(next(iter(seeds.values()))) for name, seeds in found.items()}
     blocks = []
-    for text in pick_sentences(corpora[0], sentences):
+    for text in pick_sentences(next(iter(corpora.values())), sentences):
         blocks.append(f"{text}\n{compare({name: nlp(text) for name, nlp in pipelines.items()})}")
     shown = "\n".join(blocks)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -65,7 +65,7 @@ def measure(
 
 def main(
     output: Annotated[Path, typer.Argument(help="JSON file to write")],
-    arguments: Annotated[List[str], typer.Argument(help="CORPUS.spacy NAME=PATH ...")],
+    arguments: Annotated[List[str], typer.Argument(help="FILE.spacy NAME=FOLDER ...")],
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that count")] = 5,
     words: Annotated[int, typer.Option(min=1, help="Words of the corpus to annotate")] = 10_000,
 ) -> None:
@@ -78,7 +78,7 @@ def main(
     except ValueError as err:
         msg.fail(str(err), exits=1)
     folders = {name: next(iter(seeds.values())) for name, seeds in found.items()}
-    texts = read_texts(corpora[0], words)
+    texts = read_texts(next(iter(corpora.values())), words)
     speeds = measure({name: spacy.load(path) for name, path in folders.items()}, texts, rounds)
     best = {name: max(values) for name, values in speeds.items()}
     first = next(iter(best.values()))

@@ -261,7 +261,7 @@ def test_bfloat16_stays_within_the_transformer(folder, load, tmp_path):
 def test_evaluate_scores_raw_text_as_spacy_does(folder, load):
     evaluate = load("evaluate")
     model_path, corpus = folder / "out" / "seed-1" / "model-best", folder / "test.spacy"
-    result = evaluate.evaluate(model_path, [corpus], "")
+    result = evaluate.evaluate(model_path, {corpus.stem: corpus}, "")
     expected = spacy_evaluate(str(model_path), corpus)
     scores = result["splits"]["test"]["raw_text"]
     for key in METRICS:
@@ -293,8 +293,15 @@ def test_evaluate_writes_every_seed_and_says_what_is_missing(folder, load, tmp_p
         evaluate.split_arguments(["missing.spacy", f"teacher={folder / 'out'}"])
     with pytest.raises(ValueError, match="neither a pipeline nor"):
         evaluate.split_arguments([str(folder / "dev.spacy"), f"teacher={folder}"])
-    with pytest.raises(ValueError, match="NAME=PATH"):
+    with pytest.raises(ValueError, match="NAME=FOLDER"):
         evaluate.split_arguments([str(folder / "dev.spacy")])
+    dev = folder / "dev.spacy"
+    with pytest.raises(ValueError, match='would both be called "dev": name them'):
+        evaluate.split_arguments([str(dev), str(dev), f"student={folder / 'out'}"])
+    corpora, pipelines = evaluate.split_arguments(
+        [f"test={dev}", str(dev), f"student={folder / 'out'}"]
+    )
+    assert corpora == {"test": dev, "dev": dev} and list(pipelines) == ["student"]
     srsly.write_json(folder / "sources.json", {"corpus": {"found_in": "x", "sha256": {}}})
     output = tmp_path / "new" / "scores.json"
     evaluate.main(output, [str(folder / "dev.spacy"), f"student={folder / 'out'}"])
@@ -528,6 +535,17 @@ def test_demo_has_the_steps_of_the_real_run(workflow):
     for step in ("raw-text", "configs", "accurate"):
         real.remove(step)
     assert demo == [*real, "readings"]
+
+
+def test_a_corpus_of_ones_own_is_dev_and_test_whatever_its_files_are_called():
+    workflow = srsly.read_yaml(PROJECT / "project.yml")  # variables as they stand
+    (script,) = [
+        script
+        for command in workflow["commands"]
+        for script in command["script"]
+        if "evaluate.py" in script and "${vars.test}" in script
+    ]
+    assert {"dev=${vars.dev}", "test=${vars.test}"} < set(script.split())
 
 
 def test_folders_of_packages_are_made_before():
