@@ -109,6 +109,8 @@ def test_on_the_vectors_of_another_embedding(docs: List[Doc]) -> None:
     )
     model.initialize(docs)
     assert [len(embedded) for embedded in model(docs, is_train=True)[0]] == [300, 0, 100]
+    hidden = ~static_vectors(model)(docs, is_train=True)[0].data.any(axis=1)
+    assert 0.3 < hidden.mean() < 0.5
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
