@@ -10,10 +10,11 @@ import srsly
 import typer
 from wasabi import MarkdownRenderer, msg
 
-PLAIN, FAST, TEACHER = "student", "fast", "teacher"
-HEADERS = {"baseline": "spaCy"}  # the other pipelines go by the names that they were evaluated by
+PLAIN, FAST, TEACHER, BASELINE = "student", "fast", "teacher", "baseline"
+HEADERS = {BASELINE: "spaCy"}  # the other pipelines go by the names that they were evaluated by
 NOTES = {
-    "baseline": "`spaCy` is its own `ner` and `parser`.",
+    BASELINE: "`spaCy` is its own `ner` and `parser`.",
+    "spaCy + lexicon": "`spaCy + lexicon` has the teacher's lexicon as static vectors.",
     PLAIN: f"`{PLAIN}` is trained without a teacher.",
     FAST: f"`{FAST}` is the same student with it, raw text and its lexicon.",
     "accurate": "`accurate` is the larger one.",
@@ -37,7 +38,8 @@ SECTIONS = {
     ),
     "raw_text": ("raw text", ["ents_f", "dep_uas", "dep_las", "sents_f"]),
 }
-SHARES = {"ents_f": "Share of the teacher's F", "dep_las": "Share of the teacher's LAS"}
+SHARED = {"ents_f": "F", "dep_las": "LAS"}
+SHARES = {"share": "Share of the teacher's {}", "closed": "Closes of spaCy's gap to it in {}"}
 SHARES_MODE = "gold_tokens"
 
 Row = List[str]
@@ -74,8 +76,9 @@ def collect(pipelines: Dict[str, Any], better: str = FAST, against: str = PLAIN)
     better (str): The pipeline whose gain is told.
     against (str): The one that it is compared with.
     RETURNS (Dict[str, Any]): By split, mode and metric: summaries by pipeline name, `gain` and,
-        where a teacher was evaluated, `share` by pipeline name. Metrics without scores are left
-        out.
+        where a teacher was evaluated, `share` by pipeline name; where spaCy's own pipeline was too
+        and is worse, `closed`, what part of the gap between the two the others close. Metrics
+        without scores are left out.
     """
     first = next(iter(next(iter(pipelines.values())).values()))
     table: Dict[str, Any] = {}
@@ -95,6 +98,13 @@ def collect(pipelines: Dict[str, Any], better: str = FAST, against: str = PLAIN)
                 if TEACHER in summaries and summaries[TEACHER]["mean"] > 0:
                     teacher = summaries[TEACHER]["mean"]
                     cell["share"] = {n: s["mean"] / teacher for n, s in summaries.items()}
+                    baseline = summaries.get(BASELINE, summaries[TEACHER])["mean"]
+                    if baseline < teacher:
+                        cell["closed"] = {
+                            name: (summary["mean"] - baseline) / (teacher - baseline)
+                            for name, summary in summaries.items()
+                            if name not in (BASELINE, TEACHER)
+                        }
                 table.setdefault(split, {}).setdefault(mode, {})[metric] = cell
     return table
 
@@ -123,11 +133,12 @@ def make_rows(table: Dict[str, Any], names: List[str], speeds: Dict[str, Any]) -
             for metric, cell in cells.items():
                 scores = [format_score(cell["scores"].get(name)) for name in names]
                 rows.append([METRICS[metric], *scores, format_gain(cell.get("gain"))])
-            for metric, label in SHARES.items():
-                if mode == SHARES_MODE and "share" in cells.get(metric, {}):
-                    shares = cells[metric]["share"]
-                    kept = [f"{100 * shares[n]:.1f} %" if n in shares else "-" for n in names]
-                    rows.append([label, *kept, ""])
+            for kind, label in SHARES.items():
+                for metric, short in SHARED.items():
+                    if mode == SHARES_MODE and kind in cells.get(metric, {}):
+                        shares = cells[metric][kind]
+                        kept = [f"{100 * shares[n]:.1f} %" if n in shares else "" for n in names]
+                        rows.append([label.format(short), *kept, ""])
     if speeds:
         rows.append(["**one CPU thread, raw text**", *blank])
         found = [speeds.get(name) for name in names]

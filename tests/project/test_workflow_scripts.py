@@ -368,6 +368,7 @@ def test_report_means_spread_and_shares(load):
     assert (student["min"], student["max"]) == (0.5, 0.7)
     assert cell["scores"]["teacher"]["stdev"] is None
     assert cell["share"]["student"] == pytest.approx(0.75)
+    assert "closed" not in cell
 
 
 @pytest.mark.parametrize(
@@ -416,6 +417,18 @@ def test_report_replaces_its_own_section_alone(load, tmp_path, capsys):
     report.main(tmp_path / "mine", readme, "spacy project run all")
     assert readme.read_text() == text
     assert "| 80.0 | 55.0 ± 7.1 |" in (tmp_path / "mine" / "README.md").read_text()
+
+
+def test_report_tells_what_is_closed_of_the_gap_to_the_teacher(load):
+    report = load("report")
+    results = make_results(teacher=[0.8], baseline=[0.5, 0.7], student=[0.55], fast=[0.7, 0.8])
+    table = report.collect(results)
+    cell = table["dev"]["gold_tokens"]["ents_f"]
+    assert cell["closed"] == {"student": pytest.approx(-0.25), "fast": pytest.approx(0.75)}
+    rows = report.make_rows(table, ["teacher", "baseline", "student", "fast"], {})
+    assert ["Closes of spaCy's gap to it in F", "", "", "-25.0 %", "75.0 %", ""] in rows
+    ahead = report.collect(make_results(teacher=[0.5], baseline=[0.5, 0.7], fast=[0.7]))
+    assert "closed" not in ahead["dev"]["gold_tokens"]["ents_f"]
 
 
 def test_chart_shows_every_pipeline_that_was_timed(load, tmp_path):
