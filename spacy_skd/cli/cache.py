@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Iterator, List, Optional, Tuple
 
 from spacy import util
-from spacy.cli._util import Arg, Opt, setup_gpu, show_validation_error
+from spacy.cli._util import Arg, Opt, import_code, setup_gpu, show_validation_error
 from spacy.language import Language
 from spacy.schemas import ConfigSchemaInit
 from spacy.training import Corpus, Example
@@ -19,8 +19,8 @@ from ..corpora.mixed import cut
 from ..corpora.raw import RawCorpus
 from ..teacher.cache import ScoreCache
 from ..teacher.fill import fill_cache, readings_of
-from .app import skd
-from .student_config import make_config, with_teacher
+from .app import Code, errors_in_a_sentence, skd
+from .student_config import MIXED, corpus_block, make_config, with_teacher
 
 
 @skd.command("cache")
@@ -28,7 +28,10 @@ def cache_cli(
     teacher: Annotated[Optional[str], Arg(help="Name or path of the teacher's pipeline")] = None,
     corpora: Annotated[
         Optional[List[Path]],
-        Arg(help="Texts to read: .spacy, .jsonl or .txt files, or folders of such"),
+        Arg(
+            help="Texts to read: .spacy, .jsonl or .txt files, or folders of such. What a .spacy "
+            "file says of sentences is read too; in a folder it is raw text"
+        ),
     ] = None,
     output: Annotated[
         Optional[Path],
@@ -38,16 +41,19 @@ def cache_cli(
         Optional[Path],
         Opt(
             "--config",
-            "-c",
             help="The student's config, whose objectives say what is needed; without one, it is "
             "made as by `spacy skd init-config`",
             exists=True,
         ),
     ] = None,
     max_length: Annotated[
-        int,
-        Opt(help="Cut docs of more tokens, as a MixedCorpus with this max_length does", min=0),
-    ] = 0,
+        Optional[int],
+        Opt(
+            help="Cut docs of more tokens, as a MixedCorpus with this max_length does; 0: none. If "
+            "not set, as the config's training corpus does",
+            min=0,
+        ),
+    ] = None,
     shard: Annotated[
         str,
         Opt(
@@ -56,6 +62,7 @@ def cache_cli(
         ),
     ] = "1/1",
     resume: Annotated[bool, Opt("--resume", "-r", help="Go on with a cache that is there")] = False,
+    code_path: Code = None,
     use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
     info: Annotated[
         Optional[Path], Opt(help="Tell what a cache holds, and nothing else", exists=True)
@@ -66,7 +73,8 @@ def cache_cli(
     before_init]) and `spacy distill` (--cache). A run that was interrupted has lost nothing: go on
     with --resume.
     """
-    try:
+    import_code(code_path)
+    with errors_in_a_sentence():
         if info is not None:
             print_holdings(info)
             return
@@ -81,10 +89,11 @@ def cache_cli(
         else:
             with show_validation_error(config_path):
                 config = util.load_config(config_path, interpolate=False)
+        if max_length is None:
+            block = corpus_block(config, "train")
+            max_length = block.get("max_length", 0) if block["@readers"] == MIXED else 0
         nlp = student(with_teacher(config, teacher, str(output)))
         n_read = fill_cache(readings_of(nlp), read_corpora(corpora, nlp, max_length), part)
-    except ValueError as error:
-        msg.fail(str(error), exits=1)
     msg.good(f"The teacher has read {n_read} texts")
     print_holdings(output)
 
@@ -130,7 +139,7 @@ def print_holdings(path: Path) -> None:
     """
     rows = [
         (h.about, h.n_docs, h.n_tokens, f"{h.n_bytes / max(1, h.n_tokens):.1f}")
-        for h in ScoreCache(path).holdings()
+        for h in ScoreCache(path, read_only=True).holdings()
     ]
     msg.table(
         rows,

@@ -22,14 +22,18 @@ from spacy.training.loop import train
 from thinc.api import Config
 from wasabi import msg
 
+from ..corpora.raw import KINDS
 from ..teacher.attach import find
-from ..teacher.fill import fill_cache, readings_of, training_examples
+from ..teacher.fill import comes_to_all, fill_cache, readings_of, training_examples
+from .app import Code, errors_in_a_sentence
 from .held_out import hold_out
 from .student_config import (
     Optimize,
     attach_block,
+    corpus_block,
     corpus_name,
     make_config,
+    with_attach_block,
     with_raw,
     with_teacher,
     with_vectors,
@@ -80,14 +84,7 @@ def distill_cli(
             min=0,
         ),
     ] = 100_000,
-    code_path: Annotated[
-        Optional[Path],
-        Opt(
-            "--code",
-            "-c",
-            help="Path to Python file with additional code (registered functions) to be imported",
-        ),
-    ] = None,
+    code_path: Code = None,
     verbose: Annotated[
         bool,
         Opt("--verbose", "-V", "-VV", help="Display more information for debugging purposes"),
@@ -104,23 +101,23 @@ def distill_cli(
     """
     if verbose:
         util.logger.setLevel(logging.DEBUG)
-    if student_config_path is not None and student_config_path.startswith("--"):
-        # There is none: this is the first of the settings.
-        ctx.args.insert(0, student_config_path)
-        student_config_path = None
-    overrides = parse_config_overrides(ctx.args)
+    raw = list(raw or [])
+    arguments = [*([student_config_path] if student_config_path is not None else []), *ctx.args]
+    if raw:
+        # Of "--raw texts/*.txt", which the shell expands, the option takes the first alone.
+        while arguments and Path(arguments[0]).suffix in KINDS:
+            raw.append(Path(arguments.pop(0)))
+    path = None
+    if arguments and not arguments[0].startswith("--"):
+        path = Path(arguments.pop(0))
+    overrides = parse_config_overrides(arguments)
     import_code(code_path)
-    setup_gpu(use_gpu)
-    try:
-        path = Path(student_config_path) if student_config_path is not None else None
-        config = student_config(
-            teacher, path, raw or [], cache, output_path, overrides, optimize=optimize
-        )
+    with errors_in_a_sentence(verbose):
+        setup_gpu(use_gpu)
+        config = student_config(teacher, path, raw, cache, output_path, overrides, optimize)
         if path is None:
             config = with_lexicon(config, teacher, output_path, overrides, frequent, use_gpu)
-    except ValueError as error:
-        msg.fail(str(error), exits=1)
-    distill(config, output_path, use_gpu=use_gpu)
+        distill(config, output_path, use_gpu=use_gpu)
 
 
 def student_config(
@@ -130,7 +127,6 @@ def student_config(
     cache: Optional[Path],
     output_path: Optional[Path],
     overrides: Dict[str, Any],
-    *,
     optimize: Optimize = Optimize.efficiency,
 ) -> Config:
     """The config that a student is trained by.
@@ -147,12 +143,16 @@ def student_config(
     """
     if config_path is not None and not config_path.exists():
         raise ValueError(f'There is no config "{config_path}": check the path.')
+    if output_path is not None:
+        check_output(output_path, teacher, raw)
     if config_path is None:
-        made = make_config(teacher, optimize).to_str(interpolate=False)
-        config = Config().from_str(made, interpolate=False, overrides=overrides)
+        given = make_config(teacher, optimize)
     else:
         with show_validation_error(config_path):
-            config = util.load_config(config_path, overrides=overrides, interpolate=False)
+            given = with_attach_block(util.load_config(config_path, interpolate=False))
+    with show_validation_error(config_path):
+        text = given.to_str(interpolate=False)
+        config = Config().from_str(text, interpolate=False, overrides=overrides)
     config = with_teacher(config, teacher, str(cache) if cache else None)
     if output_path is not None and not attach_block(config)["cache"]:
         config = with_teacher(config, teacher, str(output_path / CACHE))
@@ -168,12 +168,21 @@ def student_config(
                 "There is nothing to evaluate on: give annotated text with --paths.dev, or raw "
                 "text with --raw and an --output directory, where some of it is held out."
             )
-        maps = attach_block(config).get("label_maps") or {}
-        train_path, dev_path = hold_out(raw, teacher, config["nlp"]["lang"], output_path, maps)
+        train_path, dev_path = hold_out(raw, config, output_path)
         raw = [train_path]
         section, key = corpus_name(config, "dev").rsplit(".", 1)
         config[section][key] = {"@readers": "spacy.Corpus.v1", "path": str(dev_path)}
     return with_raw(config, raw, has_gold) if raw else config
+
+
+def check_output(output_path: Path, teacher: str, raw: Sequence[Path]) -> None:
+    """RAISES (ValueError): If what is written would be read as the teacher's or as raw text."""
+    for read, what in [(find(teacher), "the teacher"), *((path, "raw text") for path in raw)]:
+        if read.resolve() in (output_path.resolve(), *output_path.resolve().parents):
+            raise ValueError(
+                f'The output directory "{output_path}" is in "{read}", from where {what} is read: '
+                "choose another."
+            )
 
 
 def with_lexicon(
@@ -229,7 +238,13 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
     readings = readings_of(nlp)
     if all(teacher.has_cache for teacher, _ in readings):
         msg.divider("Reading with the teacher")
-        fill_cache(readings, training_examples(nlp))
+        if comes_to_all(nlp):
+            fill_cache(readings, training_examples(nlp))
+        else:
+            msg.info(
+                "There is more text than training comes to: the teacher reads each when it is "
+                "trained on"
+            )
     msg.divider("Training pipeline")
     nlp, _ = train(nlp, output_path, use_gpu=use_gpu, stdout=sys.stdout, stderr=sys.stderr)
     return nlp
@@ -242,7 +257,5 @@ def _has_path(config: Config, split: str) -> bool:
 
 def _readers(config: Config, split: str) -> List[Any]:
     """RETURNS (List[Any]): The block of the reader of "train" or "dev", or those that it mixes."""
-    reader: Any = config.interpolate()
-    for part in corpus_name(config, split).split("."):
-        reader = reader[part]
+    reader = corpus_block(config, split)
     return list(reader["corpora"].values()) if "corpora" in reader else [reader]

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
-from .app import skd
+from .app import errors_in_a_sentence, skd
 from .student_config import Optimize, make_config, with_vectors
 
 
@@ -29,10 +29,8 @@ def init_config_cli(
     Make a config for `spacy train` or `spacy distill`: a student whose components learn from those
     of the teacher that set entities and parses, and are called the same.
     """
-    try:
+    with errors_in_a_sentence():
         config = make_config(teacher, optimize)
-    except ValueError as error:
-        msg.fail(str(error), exits=1)
     if vectors is not None:
         config = with_vectors(config, vectors)
     if str(output_file) == "-":
@@ -40,4 +38,8 @@ def init_config_cli(
     else:
         output_file.write_text(config.to_str(interpolate=False), encoding="utf8")
         msg.good(f"Saved the config to {output_file}")
-        print(f"spacy distill {teacher} {output_file} --output student --paths.train train.spacy")
+        print(
+            f"spacy distill {teacher} {output_file} --output student --paths.train train.spacy "
+            "--paths.dev dev.spacy\n"
+            f"spacy distill {teacher} {output_file} --output student --raw texts"
+        )

@@ -7,14 +7,14 @@ from typing import Annotated, Any, Dict, List, Optional, Tuple
 
 import spacy
 import srsly
-from spacy.cli._util import Arg, Opt, setup_gpu
+from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from spacy.language import Language
 from spacy.tokens import DocBin
 from spacy.training import Corpus, Example
 from wasabi import msg
 
 from ..teacher.attach import find
-from .app import skd
+from .app import Code, errors_in_a_sentence, skd
 from .errors import Counts, Seen, count_kinds, excess
 from .scoring import annotate, score, with_gold_tokens
 
@@ -43,19 +43,19 @@ def report_cli(
     ] = None,
     output: Annotated[Optional[Path], Opt("--output", "-o", help="JSON file to write")] = None,
     n_kinds: Annotated[int, Opt("--kinds", help="How many kinds of errors to print", min=0)] = 10,
+    code_path: Code = None,
     use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
     """
     Compare pipelines on gold tokens: scores, agreement with the first, speed and size, and the
     kinds of entities and arcs of which the last gets more wrong than the first.
     """
-    try:
+    import_code(code_path)
+    with errors_in_a_sentence():
         folders = name_pipelines(pipelines)
         setup_gpu(use_gpu)
         seen = Seen(_references(train)) if train is not None else None
         found = {name: _read(folder, corpus, seen) for name, folder in folders.items()}
-    except ValueError as error:
-        msg.fail(str(error), exits=1)
     (first, *_), (*_, last) = found, found
     agreement = {name: _agreement(found[name], found[first]) for name in found}
     _print_scores(found, agreement, first)

@@ -2,7 +2,7 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from spacy.util import load_config
 from thinc.api import Config
@@ -13,6 +13,7 @@ from ..teacher.component import ENTITIES, PARSES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 ATTACH = "spacy-skd.attach_teacher.v1"
+MIXED = "spacy-skd.MixedCorpus.v1"
 
 
 class Optimize(str, Enum):
@@ -71,7 +72,9 @@ def make_config(teacher: str, optimize: Optimize = Optimize.efficiency) -> Confi
         renamed = text[ours].replace("${components." + ours + ".", "${components." + name + ".")
         config["components"][name] = Config().from_str(renamed, interpolate=False)["component"]
     _use_vectors(config, False)
-    return with_teacher(config, teacher)
+    config = with_teacher(config, teacher)
+    config["initialize"]["before_init"]["copy_tokenizer"] = True
+    return config
 
 
 def with_vectors(config: Config, path: Path) -> Config:
@@ -130,26 +133,26 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
     RETURNS (Config): Another config.
     RAISES (ValueError): If there is no student, or it is not clear what one should learn from.
     """
-    its = load_config(find(teacher) / "config.cfg", interpolate=True)
     template = _template()["components"]
-    config = config.copy()
-    block = dict(config.setdefault("initialize", {}).get("before_init") or {})
-    if block.get("@callbacks") != ATTACH:
-        block = {"@callbacks": ATTACH, **({"then": block} if block else {})}
+    config = with_attach_block(config)
+    block = config["initialize"]["before_init"]
+    path = _teachers(config, teacher)
     names = dict(block.get("student_to_teacher") or {})
     students: List[str] = []
     for name in config["nlp"]["pipeline"]:
         settings = config["components"][name]
-        factory = _factory_of(config, name)
+        factory = factory_of(config, name)
         if factory not in _KIN:
             continue
         students.append(name)
+        of_name = path.get(name, teacher) if isinstance(path, Mapping) else path
+        its = load_config(find(_listed(of_name)[0]) / "config.cfg", interpolate=True)
         its_name = names.get(name, name)
         if its_name not in its["nlp"]["pipeline"]:
             kin = [n for n in its["nlp"]["pipeline"] if _factory(its, n) in _KIN[factory]]
             if len(kin) != 1:
                 raise ValueError(
-                    f'The teacher "{teacher}" has no component "{its_name}" and '
+                    f'The teacher "{_listed(of_name)[0]}" has no component "{its_name}" and '
                     f"{'none' if not kin else 'several'} that are like it "
                     f"(its pipeline: {its['nlp']['pipeline']}): name one in [initialize."
                     f'before_init.student_to_teacher], e.g. {{"{name}": "..."}}.'
@@ -167,18 +170,43 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
             f"The config's pipeline {config['nlp']['pipeline']} has no component that can learn "
             'from a teacher: put "crf_ner" or "biaffine_parser" in the place of "ner" or "parser".'
         )
-    given = {**config, "initialize": {"before_init": block}}
-    path = Config(given).interpolate()["initialize"]["before_init"].get("path")
-    others = [
-        p for of in (path.values() if isinstance(path, Mapping) else [path]) for p in _listed(of)
-    ]
-    # Several teachers, of which this is one, stay several.
-    block["path"] = path if teacher in others else teacher
+    block["path"] = path
     block["student_to_teacher"] = names or None
     if cache is not None:
         block["cache"] = cache
+    return config
+
+
+def with_attach_block(config: Config) -> Config:
+    """A config with a block of attach_teacher, whose settings can be overridden then. Another
+    callback that is there is called after it.
+
+    config (Config): The config, not interpolated.
+    RETURNS (Config): Another config.
+    """
+    config = config.copy()
+    block = dict(config.setdefault("initialize", {}).get("before_init") or {})
+    if block.get("@callbacks") != ATTACH:
+        block = {"@callbacks": ATTACH, **({"then": block} if block else {})}
     config["initialize"]["before_init"] = block
     return config
+
+
+def _teachers(config: Config, teacher: str) -> Any:
+    """What a config's `path` of teachers has to be for a teacher. Several teachers, of which this
+    is one, stay several."""
+    block = Config({**config, "initialize": {"before_init": config["initialize"]["before_init"]}})
+    path = block.interpolate()["initialize"]["before_init"].get("path")
+    if not isinstance(path, (list, tuple, Mapping)):
+        return teacher
+    of_each = path.values() if isinstance(path, Mapping) else [path]
+    several = [other for each in of_each for other in _listed(each)]
+    if find(teacher).resolve() not in (find(other).resolve() for other in several):
+        raise ValueError(
+            f'The config has several teachers, {several}, and "{teacher}" is none of them: give '
+            "one of these, or take [initialize.before_init.path] out of the config."
+        )
+    return path
 
 
 def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
@@ -197,7 +225,7 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
         corpora = corpora[part]
     given: Any = corpora[key]
     max_length, shares = 0, {}
-    if given.get("@readers") == "spacy-skd.MixedCorpus.v1":
+    if given.get("@readers") == MIXED:
         # Which of its corpora are raw text is told by what reads them.
         gold = {n: c for n, c in given["corpora"].items() if c["@readers"] not in _RAW_READERS}
         max_length, shares = given.get("max_length", 0), dict(given.get("proportions") or {})
@@ -211,7 +239,7 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
     share = {name: shares.get(name, 1.0 / max(1, len(mixed))) for name in mixed}
     share.update({name: shares.get(name, n_raw / len(raw)) for name in raw})
     corpora[key] = {
-        "@readers": "spacy-skd.MixedCorpus.v1",
+        "@readers": MIXED,
         "proportions": share if mixed else None,
         "max_length": max_length,
         "corpora": {**mixed, **raw},
@@ -224,9 +252,34 @@ def attach_block(config: Config) -> Dict[str, Any]:
     return {"cache": None, **config.interpolate()["initialize"]["before_init"]}
 
 
+def teachers_of(config: Config) -> Dict[str, Tuple[Path, str]]:
+    """What each student of a config learns from.
+
+    config (Config): From `with_teacher`.
+    RETURNS (Dict[str, Tuple[Path, str]]): By the student's component: the teacher's folder, of
+        several the first, and its component.
+    """
+    block = attach_block(config)
+    path, names = block["path"], block.get("student_to_teacher") or {}
+    found: Dict[str, Tuple[Path, str]] = {}
+    for name in config["nlp"]["pipeline"]:
+        of_name = path.get(name) if isinstance(path, Mapping) else path
+        if factory_of(config, name) in _KIN and of_name:
+            found[name] = find(_listed(of_name)[0]), names.get(name, name)
+    return found
+
+
 def corpus_name(config: Config, split: str) -> str:
     """RETURNS (str): Where in a config, with dots, the reader of "train" or "dev" is."""
     return config.get("training", {}).get(f"{split}_corpus") or f"corpora.{split}"
+
+
+def corpus_block(config: Config, split: str) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): The block of the reader of "train" or "dev", without variables."""
+    block: Any = config.interpolate()
+    for part in corpus_name(config, split).split("."):
+        block = block[part]
+    return dict(block)
 
 
 _SPACY_CORPUS = {
@@ -255,7 +308,7 @@ def _listed(path: Any) -> List[Any]:
     return list(path) if isinstance(path, (list, tuple)) else [path]
 
 
-def _factory_of(config: Config, name: str) -> str:
+def factory_of(config: Config, name: str) -> str:
     """The factory of a config's component, also where it comes from another pipeline."""
     settings = config["components"][name]
     source = settings.get("source")

@@ -10,7 +10,7 @@ from typing import Annotated, List, Optional, Tuple
 
 import spacy
 import srsly
-from spacy.cli._util import Arg, Opt, setup_gpu
+from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from spacy.language import Language
 from wasabi import msg
 
@@ -18,7 +18,7 @@ from ..corpora.raw import RawCorpus
 from ..teacher.attach import find
 from ..teacher.cache import digest_of_folder
 from ..teacher.lexicon import Lexicon, WordReader, count_words
-from .app import skd
+from .app import Code, errors_in_a_sentence, skd
 from .held_out import stamp
 
 _WIDTH = 128
@@ -42,7 +42,10 @@ def vectors_cli(
     min_count: Annotated[
         int, Opt(help="Leave out words that the texts have less often", min=1)
     ] = 1,
-    width: Annotated[int, Opt(help="Dimensions", min=1)] = _WIDTH,
+    width: Annotated[
+        Optional[int],
+        Opt(help=f"Dimensions. If not set, {_WIDTH}, or as many as the teacher's have", min=1),
+    ] = None,
     attr: Annotated[
         Optional[str],
         Opt(
@@ -69,6 +72,7 @@ def vectors_cli(
     force: Annotated[
         bool, Opt("--force", "-F", help="Replace vectors in the output directory")
     ] = False,
+    code_path: Code = None,
     use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
     """
@@ -83,7 +87,8 @@ def vectors_cli(
             f"{'' if force else ', or --force, which replaces vectors'}.",
             exits=1,
         )
-    try:
+    import_code(code_path)
+    with errors_in_a_sentence():
         setup_gpu(use_gpu)
         lexicon, kept, lang = make_lexicon(
             find(teacher),
@@ -95,8 +100,7 @@ def vectors_cli(
             component=component,
             gpu_id=use_gpu,
         )
-    except ValueError as error:
-        msg.fail(str(error), exits=1)
+    width = lexicon.vectors.shape[1]
     nlp, fitted = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", floret)
     save(nlp, output_dir)
     size = nlp.vocab.vectors.data.nbytes / 1e6

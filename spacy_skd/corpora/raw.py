@@ -1,14 +1,14 @@
 """spacy-skd.RawCorpus.v1: texts that only the teacher annotates."""
 
 from pathlib import Path
-from typing import Iterator, List, Optional, Union
+from typing import Iterator, List, Optional, Tuple, Union
 
+import srsly
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
-from spacy.training.corpus import JsonlCorpus, PlainTextCorpus
 
-_KINDS = (".spacy", ".jsonl", ".txt")
+KINDS = (".spacy", ".jsonl", ".txt")
 
 
 class RawCorpus:
@@ -29,7 +29,7 @@ class RawCorpus:
         if not self.path.exists():
             raise ValueError(f'There is no corpus "{path}": check the path.')
         inside = sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
-        self.files = [file for file in inside if file.suffix in _KINDS]
+        self.files = [file for file in inside if file.suffix in KINDS]
         if not self.files:
             raise ValueError(
                 f'The corpus "{path}" is neither a .spacy, .jsonl or .txt file nor a folder of '
@@ -41,16 +41,58 @@ class RawCorpus:
 
         nlp (Language): The pipeline, whose tokenizer makes their tokens.
         YIELDS (Example): Both of its docs are without annotation.
+        RAISES (ValueError): If a file holds something else, or a text that is too long.
         """
         for file in self.files:
-            if file.suffix == ".jsonl":
-                yield from JsonlCorpus(file)(nlp)
-            elif file.suffix == ".txt":
-                yield from PlainTextCorpus(file)(nlp)
+            if file.suffix == ".spacy":
+                docs = (_without_annotation(doc, nlp) for doc in _docs(file, nlp))
             else:
-                for doc in DocBin().from_disk(file).get_docs(nlp.vocab):
-                    raw = _without_annotation(doc, nlp)
-                    yield Example(raw, raw.copy())
+                docs = (_make_doc(text, nlp, where) for where, text in _texts(file))
+            for doc in docs:
+                yield Example(doc, doc.copy())
+
+
+def _texts(file: Path) -> Iterator[Tuple[str, str]]:
+    """Each text of a .jsonl or .txt file, and where it is."""
+    try:
+        with file.open(encoding="utf8") as lines:
+            for i, line in enumerate(lines, start=1):
+                where, text = f"line {i} of {file}", line.rstrip("\r\n")
+                if not text.strip():
+                    continue
+                yield where, _text_of(text, where) if file.suffix == ".jsonl" else text
+    except UnicodeDecodeError as err:
+        raise ValueError(f"{file} is not in UTF-8 ({err}): convert it.") from None
+
+
+def _text_of(line: str, where: str) -> str:
+    try:
+        found = srsly.json_loads(line)
+    except ValueError as err:
+        raise ValueError(f"There is no JSON in {where}: {err}") from None
+    text = found.get("text") if isinstance(found, dict) else None
+    if not isinstance(text, str):
+        raise ValueError(f'There is no {{"text": "..."}} in {where}, but {line[:40]}')
+    return text
+
+
+def _make_doc(text: str, nlp: Language, where: str) -> Doc:
+    if len(text) > nlp.max_length:
+        raise ValueError(
+            f"There is a text of {len(text):,} characters in {where}, and a pipeline takes no more "
+            f"than {nlp.max_length:,}: cut it."
+        )
+    return nlp.make_doc(text)
+
+
+def _docs(file: Path, nlp: Language) -> Iterator[Doc]:
+    try:
+        docs = DocBin().from_disk(file)
+    except Exception as err:  # zlib's, msgpack's
+        raise ValueError(
+            f"{file} is no .spacy file ({type(err).__name__}): make one with `spacy convert`."
+        ) from None
+    yield from docs.get_docs(nlp.vocab)
 
 
 def _without_annotation(doc: Doc, nlp: Language) -> Doc:

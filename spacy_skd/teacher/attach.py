@@ -20,6 +20,7 @@ from typing import (
 )
 
 from spacy.language import Language
+from spacy.tokenizer import Tokenizer
 from spacy.util import get_package_path, is_package, load_config
 from thinc.api import Config
 
@@ -53,6 +54,7 @@ def attach_teacher(
     beam_temperature: float = 1.0,
     gpu_id: Optional[int] = None,
     half_precision: bool = False,
+    copy_tokenizer: bool = False,
 ) -> Callback:
     """A callback for [initialize.before_init], which spaCy resolves for training only.
 
@@ -86,6 +88,8 @@ def attach_teacher(
     gpu_id (Optional[int]): The device that the teacher runs on, -1 for the CPU; null: the
         student's.
     half_precision (bool): Whether the teacher's transformer runs in bfloat16.
+    copy_tokenizer (bool): Whether the student gets the rules of the teacher's tokenizer, where both
+        are spaCy's own: a pipeline may have more of them than its language.
     RETURNS (Callable[[Language], Any]): The callback.
     """
 
@@ -119,6 +123,9 @@ def attach_teacher(
         if then is not None:
             # First, as it may give the student another tokenizer.
             then(nlp)
+        rules = next(iter(shared))[0] / "tokenizer"
+        if copy_tokenizer and isinstance(nlp.tokenizer, Tokenizer) and rules.is_file():
+            nlp.tokenizer.from_disk(rules, exclude=["vocab"])
         for folders, learners in shared.items():
             needed = list({components[s].name: components[s] for s in learners}.values())
             unlike = any(_other_tokenizer(folder, nlp) for folder in folders)
@@ -155,9 +162,18 @@ def _check_alike(folders: Sequence[Path], found: Sequence[TeacherComponent]) -> 
         if (other.gives, other.labels, other.scheme) != (first.gives, first.labels, first.scheme):
             raise ValueError(
                 f'The teachers "{folders[0]}" and "{folder}" can\'t be averaged: their components '
-                f'"{other.name}" have other labels or schemes, or one gives {first.gives} and the '
-                f"other {other.gives}."
+                f'"{other.name}" have to give the same, of the same labels in the same order, and '
+                f"do not: {_differences(first, other)}."
             )
+
+
+def _differences(first: TeacherComponent, other: TeacherComponent) -> str:
+    values = {
+        "what they give": (first.gives, other.gives),
+        "labels": (list(first.labels), list(other.labels)),
+        "scheme": tuple(c.scheme.name if c.scheme is not None else None for c in (first, other)),
+    }
+    return ", ".join(f"{what} {a} and {b}" for what, (a, b) in values.items() if a != b)
 
 
 def _check_cache(cache: Optional[Union[str, Path]], folders: Sequence[Path]) -> None:

@@ -26,8 +26,8 @@ from .entries import Entry, count_tokens
 FORMAT = 4
 _SCORES, _ABOUTS = f"scores_{FORMAT}", f"abouts_{FORMAT}"
 
-# What the files of a folder are called that together are a cache.
-SUFFIX = ".sqlite"
+# In a folder of files that together are a cache, the one that what is new goes to.
+WRITTEN = "scores.sqlite"
 
 _TABLES = (
     f"CREATE TABLE IF NOT EXISTS {_ABOUTS} (id INTEGER PRIMARY KEY, about TEXT UNIQUE NOT NULL)",
@@ -41,8 +41,14 @@ SELECT a.about, SUM(s.n_tokens > 0), SUM(s.n_tokens), SUM(LENGTH(s.value))
 FROM {_SCORES} AS s JOIN {_ABOUTS} AS a ON s.about = a.id GROUP BY a.about
 """
 
+# As bytes, also where damage has made them look like text.
+_FIND = f"SELECT CAST(value AS BLOB) FROM {_SCORES} WHERE key = ?"
+
 # Of each file, how many bytes are read through memory that is mapped to it.
 _MAPPED = 2**33
+
+# What such a file begins with.
+_MAGIC = b"SQLite format 3\0"
 
 # Seconds to wait for another training that holds the file.
 TIMEOUT = 60
@@ -67,22 +73,26 @@ class Holding:
 class ScoreCache:
     """Scores of docs by key.
 
-    path (Path): The file, made where it is missing, or a folder: then all files in it are read, and
-        what is new goes to one of them. So caches are merged by being put into one folder.
+    path (Path): The file, made where it is missing, or a folder: then all SQLite files in it are
+        read, whatever they are called, and what is new goes to one of them. So caches are merged by
+        being put into one folder.
+    read_only (bool): Leave the files as they are; nothing can be written then.
     RAISES (ValueError): Here and later, if there is another kind of file, or it can't be made, read
         or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self._is_full = False
+        self.is_full = False
         with self._explained():
-            if path.is_dir():
-                files = sorted(path.glob(f"*{SUFFIX}"))
-                written = path / f"scores{SUFFIX}"
-            else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                files, written = [], path
+            is_folder = path.is_dir()
+            files = sorted(filter(_is_sqlite, path.iterdir())) if is_folder else []
+            if read_only:
+                opened = map(_open_to_read, files if is_folder else [path])
+                self._all = [db for db in opened if _has_scores(db)]
+                return
+            written = path / WRITTEN if is_folder else path
+            path.parent.mkdir(parents=True, exist_ok=True)
             # Another training's write is waited for.
             self._db = sqlite3.connect(written, timeout=TIMEOUT, isolation_level=None)
             self._write_ahead()
@@ -111,7 +121,7 @@ class ScoreCache:
         about (str): Which teacher's component they are of; for `holdings`.
         """
         rows = [(key, encode(entry), count_tokens(entry)) for key, entry in entries.items()]
-        if self._is_full:
+        if self.is_full:
             return
         with self._explained(), self._unless_full():
             self._db.execute("BEGIN IMMEDIATE")
@@ -142,7 +152,7 @@ class ScoreCache:
 
     def _read(self, key: bytes) -> Optional[Entry]:
         for db in self._all:
-            row = db.execute(f"SELECT value FROM {_SCORES} WHERE key = ?", (key,)).fetchone()
+            row = db.execute(_FIND, (key,)).fetchone()
             entry = None if row is None else decode(row[0])
             if entry is not None:
                 return entry
@@ -169,7 +179,7 @@ class ScoreCache:
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise
-            self._is_full = True
+            self.is_full = True
             warnings.warn(
                 f'The disk of the teacher\'s cache "{self.path}" is full: what the teacher reads '
                 "from now on is not kept.",
@@ -183,8 +193,8 @@ class ScoreCache:
             yield
         except (OSError, sqlite3.Error) as error:
             raise ValueError(
-                f"The teacher's cache \"{self.path}\" can't be used ({error}): set another path, "
-                "or cache = null."
+                f"The teacher's cache \"{self.path}\" can't be used ({error}): delete it if it "
+                "is damaged, set another path, or cache = null."
             ) from error
 
 
@@ -211,6 +221,17 @@ def digest_of_folder(path: Path) -> bytes:
         digest.update(file.relative_to(path).as_posix().encode("utf8"))
         digest.update(sha256(file.read_bytes()).digest())
     return digest.digest()
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=TIMEOUT)
+
+
+def _is_sqlite(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
 
 
 def _has_scores(db: sqlite3.Connection) -> bool:

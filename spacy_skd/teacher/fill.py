@@ -1,6 +1,6 @@
 """Reading a corpus with a teacher ahead of training, so that its cache holds all that is asked."""
 
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Iterable, Iterator, List, Tuple
 
 from spacy.language import Language
@@ -19,6 +19,8 @@ from .pipeline_teacher import (
 
 # A batch's tokens, padding not counted, and how many texts are sorted by length at a time.
 _TOKENS, _WINDOW = 2000, 1000
+
+_BY_WORDS = "spacy.batch_by_words.v1"
 
 
 def readings_of(nlp: Language) -> List[Tuple[PipelineTeacher, Reading]]:
@@ -47,6 +49,27 @@ def training_examples(nlp: Language) -> Iterator[Example]:
     yield from corpus(nlp)
 
 
+def comes_to_all(nlp: Language) -> bool:
+    """Whether training comes to all of its corpus, as far as its config tells. If not, most of what
+    a teacher would read ahead is read in vain.
+
+    nlp (Language): The pipeline, initialized.
+    RETURNS (bool): Also False for a stream, which may have no end.
+    """
+    training = nlp.config.interpolate()["training"]
+    if training["max_epochs"] < 0:
+        return False
+    batcher, n_updates = training["batcher"], training["max_steps"]
+    size = batcher.get("size")
+    if not n_updates or batcher["@batchers"] != _BY_WORDS or not isinstance(size, int):
+        return True
+    at_most = n_updates * training["accumulate_gradient"] * size * (1 + batcher["tolerance"])
+    return all(
+        n_words <= at_most
+        for n_words in accumulate(len(eg.predicted) for eg in training_examples(nlp))
+    )
+
+
 def fill_cache(
     readings: List[Tuple[PipelineTeacher, Reading]],
     examples: Iterable[Example],
@@ -58,6 +81,7 @@ def fill_cache(
     examples (Iterable[Example]): The texts.
     shard (Tuple[int, int]): (i, n): only every n-th text, by a hash of what it is, from the i-th.
     RETURNS (int): How many texts the teacher had to read.
+    RAISES (ValueError): If the cache's disk is full. What is kept so far is whole.
     """
     i, n = shard
     n_read = 0
@@ -66,6 +90,11 @@ def fill_cache(
             mine = [eg for eg in batch if int.from_bytes(content_of(eg)[:8], "big") % n == i - 1]
             if mine:
                 n_read += max(teacher.fill(reading, mine) for teacher, reading in readings)
+                if any(teacher.is_full for teacher, _ in readings):
+                    raise ValueError(
+                        "The disk of the teacher's cache is full. What was read so far is kept: "
+                        "make room, or give another path, and go on with the same command."
+                    )
             progress.update(sum(len(eg.predicted) for eg in batch))
     for teacher, _ in readings:
         teacher.close()

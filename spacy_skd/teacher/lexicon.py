@@ -55,7 +55,7 @@ class Lexicon:
         if not 1 <= width <= full:
             raise ValueError(
                 f"The teacher's vectors have {full} dimensions, and can't be reduced to {width}: "
-                f"take from 1 to {full}."
+                f"take from 1 to {full} (--width)."
             )
         centred = self.vectors - self.vectors.mean(axis=0)
         variances, axes = numpy.linalg.eigh(centred.T.astype("f8") @ centred.astype("f8"))

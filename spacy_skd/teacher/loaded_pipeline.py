@@ -170,6 +170,18 @@ class LoadedPipeline:
                 return beam_entities(pipe, docs, component.scheme, beam.width, beam.density)
             return beam_parses(pipe, docs, component.labels, beam.width, beam.density)
 
+    def annotate(self, component: TeacherComponent, examples: Sequence[Example]) -> List[Doc]:
+        """What a component, after those before it, makes of texts.
+
+        component (TeacherComponent): The component.
+        examples (Sequence[Example]): The texts.
+        RETURNS (List[Doc]): One each.
+        """
+        contents = [content_of(eg) for eg in examples]
+        docs = self.read(component, examples, contents, contents)
+        with self.device():
+            return self._run([component.name], [doc.copy() for doc in docs])
+
     def _annotated(self, component: TeacherComponent, docs: List[Doc]) -> List[Doc]:
         """Docs with what a component sets."""
         # What was read is kept as it is, for other components and for the next batch.

@@ -91,6 +91,11 @@ class PipelineTeacher:
                 found[key] = self._look_up(reading, examples, contents)
         return found[key]
 
+    @property
+    def is_full(self) -> bool:
+        """RETURNS (bool): Whether the cache's disk was found to be full."""
+        return self._cache is not None and self._cache.is_full
+
     def fill(self, reading: Reading, examples: Sequence[Example]) -> int:
         """Add to the cache what it lacks.
 

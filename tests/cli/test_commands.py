@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any, List
 import pytest
 import spacy
 import srsly
-from spacy.tokens import DocBin
+from spacy.tokens import Doc, DocBin
 from thinc.api import Config
 from typer.testing import CliRunner
 
@@ -26,6 +27,9 @@ from spacy_skd.teacher.cache import ScoreCache
 spacy.registry.cli.get_all()
 
 SHORT = ["--training.max_steps", "2", "--training.eval_frequency", "1"]
+# For a table of what is refused
+MIX = ["--raw", "TEXTS", "--output", "OUT", "--frequent", "0"]
+ATTACH = "--initialize.before_init"
 
 
 def run(*args: Any) -> str:
@@ -113,7 +117,8 @@ def test_a_config_and_annotated_text(
     paths = ["--paths.train", corpus / "train.spacy", "--paths.dev", corpus / "dev.spacy"]
     output, cache = tmp_path / "student", tmp_path / "scores.sqlite"
     args = [cnn_teacher, config, *paths, *SHORT, "--output", output, "--cache", cache]
-    run("distill", *args, "--raw", texts)
+    # As many updates as come to all of the texts, so that these are read ahead.
+    run("distill", *args, "--raw", texts, "--training.max_steps", 8)
     assert not (output / "held-out").exists()
     held = ScoreCache(cache).holdings()
     assert [h.n_docs for h in held] == [30, 30]  # annotated, and raw
@@ -145,16 +150,126 @@ def test_a_config_and_annotated_text(
         (["TEACHER", "--paths.train", "x.spacy"], "There is nothing to evaluate on"),
         (["TEACHER", "--raw", "nothing.jsonl", "--output", "OUT"], 'no corpus "nothing.jsonl"'),
         (["TEACHER", "--raw", "TEACHER", "--output", "OUT"], "neither a .spacy, .jsonl or .txt"),
+        (["TEACHER", "--raw", "TEXTS", "--output", "INTEXTS"], "from where raw text is read"),
+        (["TEACHER", "--raw", "TEXTS", "--output", "INTEACHER"], "from where the teacher is read"),
+        (["TEACHER", "CONFIG", *MIX, f"{ATTACH}.beam_temperature", "0"], "beam_temperature is 0"),
+        (["TEACHER", *MIX, f"{ATTACH}.label_maps", '{"ner":{"X":"Y"}}'], "name ['X']"),
+        (["TEACHER", *MIX, f"{ATTACH}.gpu_id", "3"], "The teacher's gpu_id is 3"),
+        (["TEACHER", *MIX, "--cache", "CONFIG"], "can't be used (file is not a database)"),
+        (["TEACHER", *MIX, "--gpu-id", "7"], "GPU"),
     ],
 )
 def test_what_distill_refuses(
-    args: List[str], message: str, cnn_teacher: Path, tmp_path: Path
+    args: List[str],
+    message: str,
+    cnn_teacher: Path,
+    texts: Path,
+    gold: SimpleNamespace,
+    tmp_path: Path,
 ) -> None:
-    places = {"TEACHER": str(cnn_teacher), "OUT": str(tmp_path / "out")}
-    assert message in fail("distill", *(places.get(arg, arg) for arg in args))
+    config = tmp_path / "student.cfg"
+    text = gold.distillation[: gold.distillation.index("[components.ner.distillation]")]
+    config.write_text(text, encoding="utf8")
+    places = {
+        "TEACHER": cnn_teacher,
+        "OUT": tmp_path / "out",
+        "TEXTS": texts,
+        "INTEXTS": texts / "out",
+        "INTEACHER": cnn_teacher / "out",
+        "CONFIG": config,
+    }
+    before = sorted(cnn_teacher.rglob("*"))
+    said = fail("distill", *(places.get(arg, arg) for arg in args))
+    assert message in said and "Traceback" not in said
+    assert sorted(cnn_teacher.rglob("*")) == before
+
+
+def test_texts_as_a_shell_lists_them(cnn_teacher: Path, texts: Path, tmp_path: Path) -> None:
+    """--raw texts/*.txt"""
+    files = sorted(texts.iterdir())
+    raw = ["--raw", *files, "--output", tmp_path / "out", "--frequent", "0"]
+    said = run("distill", cnn_teacher, *raw, *SHORT)
+    assert "2 texts are held out" in said
+    assert len(list(srsly.read_jsonl(tmp_path / "out" / "held-out" / "train.jsonl"))) == 13
+
+
+def test_text_that_training_does_not_come_to_is_not_read(cnn_teacher: Path, tmp_path: Path) -> None:
+    texts, output = tmp_path / "texts.jsonl", tmp_path / "out"
+    srsly.write_jsonl(texts, [{"text": f"Ada and {i} people like Paris ."} for i in range(3000)])
+    raw = ["--raw", texts, "--output", output, "--frequent", "0"]
+    said = run("distill", cnn_teacher, *raw, *SHORT)
+    assert "There is more text than training comes to" in said
+    found = ScoreCache(output / "teacher-scores.sqlite").holdings()
+    assert 0 < max(h.n_docs for h in found) < 500
+
+
+# What is held out
+
+
+def held_out(output: Path) -> List[Doc]:
+    vocab = spacy.blank("en").vocab
+    return list(DocBin().from_disk(output / "held-out" / "dev.spacy").get_docs(vocab))
+
+
+def test_what_is_held_out_is_annotated_by_what_teaches(
+    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    """And by nothing else: what other components set, the student never sees."""
+    nlp = spacy.load(cnn_teacher)
+    ruler = nlp.add_pipe("entity_ruler", config={"overwrite_ents": True})
+    patterns = [{"label": "VERB", "pattern": [{"IS_ALPHA": True}]}]
+    ruler.add_patterns(patterns)  # type: ignore[attr-defined]
+    nlp.add_pipe("merge_noun_chunks")
+    nlp.to_disk(tmp_path / "teacher")
+    config = tmp_path / "student.cfg"
+    pairs = '[["PER", "PERSON"], ["LOC", null]]'
+    text = gold.distillation + f'label_maps = {{"ner": {pairs}}}\n'
+    config.write_text(text, encoding="utf8")
+    run("distill", tmp_path / "teacher", config, "--raw", texts, *SHORT, "-o", tmp_path / "out")
+    plain = spacy.load(cnn_teacher)
+    docs = held_out(tmp_path / "out")
+    for doc in docs:
+        its = plain(doc.text)
+        assert [(e.text, e.label_) for e in doc.ents] == [
+            (e.text, "PERSON") for e in its.ents if e.label_ == "PER"
+        ]
+        assert [(t.text, t.head.i, t.dep_) for t in doc] == [
+            (t.text, t.head.i, t.dep_) for t in its
+        ]
+
+
+def test_each_student_has_its_own_teacher(
+    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    for name, other in (("ner", "parser"), ("parser", "ner")):
+        nlp = spacy.load(cnn_teacher)
+        nlp.remove_pipe(other)
+        nlp.to_disk(tmp_path / f"of-{name}")
+    paths = {name: str(tmp_path / f"of-{name}") for name in ("ner", "parser")}
+    config = tmp_path / "student.cfg"
+    text = gold.distillation.replace("path = ${paths.teacher}", f"path = {srsly.json_dumps(paths)}")
+    config.write_text(text, encoding="utf8")
+    args = [config, "--raw", texts, "--output", tmp_path / "out", *SHORT]
+    run("distill", f"{paths['ner']}/", *args)
+    assert any(doc.ents for doc in held_out(tmp_path / "out"))
+    assert all(doc.has_annotation("DEP") for doc in held_out(tmp_path / "out"))
+    said = fail("distill", cnn_teacher, *args)
+    assert "The config has several teachers" in said and "is none of them" in said
 
 
 # Configs
+
+
+def test_the_student_has_its_teacher_s_tokens(
+    cnn_teacher: Path, texts: Path, tmp_path: Path
+) -> None:
+    nlp = spacy.load(cnn_teacher)
+    nlp.tokenizer.add_special_case("Paris", [{"ORTH": "Par"}, {"ORTH": "is"}])
+    nlp.to_disk(tmp_path / "teacher")
+    raw = ["--raw", texts, "--output", tmp_path / "out", "--frequent", "0"]
+    run("distill", tmp_path / "teacher", *raw, *SHORT)
+    student = spacy.load(tmp_path / "out" / "model-best")
+    assert [token.text for token in student.make_doc("In Paris")] == ["In", "Par", "is"]
 
 
 def test_init_config(stock_teacher: Path, cnn_teacher: Path, tmp_path: Path) -> None:
@@ -348,10 +463,11 @@ def test_shards_are_merged_by_being_put_together(
     said = run("skd", "cache", stock_teacher, corpus / "raw.spacy", texts, "--output", whole)
     assert "The teacher has read 15 texts" in said  # twice the same
     parts.mkdir()
-    for i in (1, 2, 3):
-        shard = ["--shard", f"{i}/3", "--output", tmp_path / f"{i}.sqlite"]
+    # Whatever they are called.
+    for i, name in enumerate(("1.sqlite", "part-2", "three.db"), start=1):
+        shard = ["--shard", f"{i}/3", "--output", tmp_path / name]
         run("skd", "cache", stock_teacher, corpus / "raw.spacy", texts, *shard)
-        shutil.move(tmp_path / f"{i}.sqlite", parts)
+        shutil.move(tmp_path / name, parts)
     expected = ScoreCache(whole).holdings()
     found = ScoreCache(parts).holdings()
     assert [h.n_docs for h in found] == [h.n_docs for h in expected] == [15, 15]
@@ -363,6 +479,49 @@ def test_shards_are_merged_by_being_put_together(
     assert "The teacher has read 0 texts" in said
     said = run("skd", "cache", stock_teacher, texts, "--output", whole, "--resume")
     assert "The teacher has read 0 texts" in said
+
+
+def test_docs_are_cut_as_training_cuts_them(
+    stock_teacher: Path, texts: Path, tmp_path: Path
+) -> None:
+    """Without a config, as that of `spacy distill`, whose beams read short docs."""
+    long, cache = tmp_path / "long.jsonl", tmp_path / "c.sqlite"
+    sentences = [[f"Ada and {i} of {j} like Paris ." for j in range(40)] for i in range(12)]
+    srsly.write_jsonl(long, [{"text": " ".join(text)} for text in sentences])
+    run("skd", "cache", stock_teacher, long, "--output", cache)
+    before = ScoreCache(cache).holdings()
+    assert before[0].n_docs > 24
+    raw = ["--raw", long, "--cache", cache, "--output", tmp_path / "out", "--frequent", "0"]
+    run("distill", stock_teacher, *raw, *SHORT)
+    assert ScoreCache(cache).holdings() == before
+
+
+def test_info_leaves_files_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE other (id INTEGER)")
+    db.close()
+    before = path.read_bytes()
+    for cache in (path, tmp_path):
+        run("skd", "cache", "--info", cache)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["other.db"]
+
+
+def test_a_disk_that_is_full_is_an_error_when_filling(
+    cnn_teacher: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScoreCache, "__init__", _open_full(ScoreCache.__init__))
+    args = [cnn_teacher, corpus / "raw.spacy", "--output", tmp_path / "c.sqlite"]
+    assert "The disk of the teacher's cache is full" in fail("skd", "cache", *args)
+
+
+def _open_full(initialize: Any) -> Any:
+    def __init__(self: ScoreCache, *args: Any, **kwargs: Any) -> None:
+        initialize(self, *args, **kwargs)
+        self.is_full = True
+
+    return __init__
 
 
 def test_a_kill_loses_nothing(cnn_teacher: Path, tmp_path: Path) -> None:

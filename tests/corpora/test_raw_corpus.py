@@ -51,3 +51,26 @@ def test_nothing_to_read(folder: Path) -> None:
         RawCorpus(folder / "nowhere")
     with pytest.raises(ValueError, match=r"neither a .spacy, .jsonl or .txt file nor a folder"):
         RawCorpus(folder / "more" / "readme.md")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.jsonl",
+            b'{"text": "One."}\n{"txt": "Two."}\n',
+            'no {"text": "..."} in line 2 of .*a.js',
+        ),
+        ("a.jsonl", b"[1]\n", 'no {"text": "..."} in line 1 of .*a.jsonl, but .1.'),
+        ("a.jsonl", b"{'text': 1}\n", "no JSON in line 1 of .*a.jsonl"),
+        ("a.txt", "Zoë.\n".encode("latin1"), "a.txt is not in UTF-8 .*: convert it"),
+        ("a.txt", b"One.\n" + b"a " * 600, "text of 1,200 characters in line 2 of .*a.txt"),
+        ("a.spacy", b"nothing", "a.spacy is no .spacy file .*make one with `spacy convert`"),
+    ],
+)
+def test_files_of_something_else(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    nlp = spacy.blank("en")
+    nlp.max_length = 1000
+    with pytest.raises(ValueError, match=message):
+        list(RawCorpus(tmp_path)(nlp))

@@ -135,6 +135,7 @@ def test_teachers_that_can_t_be_averaged(
     with pytest.raises(ValueError, match="can't be averaged") as error:
         init_student({"initialize.before_init.path": paths, **both(POSTERIOR, KL)})
     assert str(cnn_teacher) in str(error.value) and str(stock_teacher) in str(error.value)
+    assert "what they give potentials and sequences" in str(error.value)
 
 
 def test_each_beam_counts_as_much_whatever_the_temperature() -> None:
