@@ -20,7 +20,8 @@ class MixedCorpus:
 
     corpora (Dict[str, Callable[[Language], Iterable[Example]]]): Readers by name, such as
         "spacy.Corpus.v1" for .spacy files, "spacy.JsonlCorpus.v1" for texts in JSONL and
-        "spacy.PlainTextCorpus.v1" for text files. One whose path is null is left out.
+        "spacy.PlainTextCorpus.v1" for text files. One whose path is null is left out, where its
+        reader takes null: RawCorpus does, spaCy's do not.
     proportions (Optional[Dict[str, float]]): The share of each in the words, in any unit. None: all
         of each, once.
     max_length (int): Docs of more tokens are cut at ends of sentences: annotated ones, else those
