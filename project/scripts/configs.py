@@ -7,12 +7,12 @@ from typing import Annotated, Dict, Set
 
 import typer
 from spacy import util
-from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 from thinc.api import Config
 from wasabi import msg
 
 from spacy_skd.cli.student_config import only
+from spacy_skd.corpora.raw import read_docs
 
 SHIPPED = Path(__file__).parents[2] / "configs"
 
@@ -42,12 +42,7 @@ def read_contents(path: Path) -> Contents:
     """
     if not path.is_file():
         raise ValueError(f"Can't find the corpus {path}: check the path.")
-    try:
-        docs = list(DocBin().from_disk(path).get_docs(Vocab()))
-    except Exception as err:
-        raise ValueError(
-            f"{path} is no .spacy file ({type(err).__name__}): make one with `spacy convert`."
-        ) from None
+    docs = list(read_docs(path, Vocab()))
     n_tokens = sum(len(doc) for doc in docs)
     if not n_tokens:
         raise ValueError(f"There is no text in the corpus {path}.")

@@ -7,6 +7,7 @@ import srsly
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
+from spacy.vocab import Vocab
 
 KINDS = (".spacy", ".jsonl", ".txt")
 
@@ -45,7 +46,7 @@ class RawCorpus:
         """
         for file in self.files:
             if file.suffix == ".spacy":
-                docs = (_without_annotation(doc, nlp) for doc in _docs(file, nlp))
+                docs = (_without_annotation(doc, nlp) for doc in read_docs(file, nlp.vocab))
             else:
                 docs = (_make_doc(text, nlp, where) for where, text in _texts(file))
             for doc in docs:
@@ -85,14 +86,21 @@ def _make_doc(text: str, nlp: Language, where: str) -> Doc:
     return nlp.make_doc(text)
 
 
-def _docs(file: Path, nlp: Language) -> Iterator[Doc]:
+def read_docs(file: Path, vocab: Vocab) -> Iterator[Doc]:
+    """Read a .spacy file.
+
+    file (Path): The file.
+    vocab (Vocab): What its docs are to share.
+    YIELDS (Doc): The docs.
+    RAISES (ValueError): If it is no such file.
+    """
     try:
         docs = DocBin().from_disk(file)
     except Exception as err:  # zlib's, msgpack's
         raise ValueError(
             f"{file} is no .spacy file ({type(err).__name__}): make one with `spacy convert`."
         ) from None
-    yield from docs.get_docs(nlp.vocab)
+    yield from docs.get_docs(vocab)
 
 
 def _without_annotation(doc: Doc, nlp: Language) -> Doc:
