@@ -1,14 +1,15 @@
 """A corpus to evaluate on where there is none: raw text, as the teacher annotates it."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Sequence, Tuple
 
 import spacy
 import srsly
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
-from spacy.util import minibatch
+from spacy.util import filter_spans, minibatch
 from thinc.api import Config
 from wasabi import msg
 
@@ -74,11 +75,9 @@ def hold_out(raw: Sequence[Path], config: Config, output_path: Path) -> Tuple[Pa
         f"No evaluation corpus: {len(held_out)} texts are held out, and the scores say how far the "
         "student agrees with its teacher"
     )
-    annotator = _Annotator(config, learns_from, maps)
     annotated = DocBin(store_user_data=False)
-    for texts in minibatch(held_out, _AT_A_TIME):
-        for doc in annotator(texts):
-            annotated.add(doc)
+    for doc in _annotate(held_out, config["nlp"]["lang"], _taught(config, learns_from, maps)):
+        annotated.add(doc)
     _write(train_path, lambda path: srsly.write_jsonl(path, [{"text": text} for text in train]))
     _write(dev_path, annotated.to_disk)
     _write(about_path, lambda path: srsly.write_json(path, about))
@@ -99,72 +98,77 @@ def _texts(raw: Sequence[Path], lang: str) -> Iterator[str]:
                 yield eg.reference.text
 
 
-class _Annotator:
-    """Annotates texts with the entities and the parse that students learn, by the students' labels.
-    What other components of their teachers set, the students never see.
+@dataclass
+class _Taught:
+    """A student, and what it learns from.
 
-    config (Config): The students' config.
-    learns_from (Dict[str, Tuple[Path, str]]): From `teachers_of`.
-    maps (Dict[str, LabelMap]): By student.
+    teacher (LoadedPipeline): The teacher.
+    component (TeacherComponent): The teacher's component.
+    is_parser (bool): Whether it sets heads and deps, not entities.
+    own (Collection[str]): The component's labels.
+    called (LabelMap): What they are called in the student.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        learns_from: Dict[str, Tuple[Path, str]],
-        maps: Dict[str, LabelMap],
-    ) -> None:
-        self._blank = spacy.blank(config["nlp"]["lang"])
-        self._learns_from = learns_from
-        self._maps = {name: maps.get(name, {}) for name in learns_from}
-        self._parsers = {n for n in learns_from if factory_of(config, n) == "biaffine_parser"}
-        self._components = {
-            name: TeacherComponent(component, STRUCTURE, (), None, BeamSettings())
-            for name, (_, component) in learns_from.items()
-        }
-        self._own = {
-            name: srsly.read_json(folder / "meta.json").get("labels", {}).get(component)
-            or self._maps[name]
-            for name, (folder, component) in learns_from.items()
-        }
-        self._pipelines = {
-            folder: LoadedPipeline(
-                folder,
-                [self._components[n] for n, (its, _) in learns_from.items() if its == folder],
-                tokens=ITS_OWN,
-            )
-            for folder, _ in learns_from.values()
-        }
+    teacher: LoadedPipeline
+    component: TeacherComponent
+    is_parser: bool
+    own: Collection[str]
+    called: LabelMap
 
-    def __call__(self, texts: List[str]) -> List[Doc]:
-        """RETURNS (List[Doc]): The texts, in the tokens of the parser's teacher where there is
-        one."""
-        blank = map(self._blank.make_doc, texts)
-        examples = [Example(doc, doc.copy()) for doc in blank]
-        docs: List[Doc] = []
-        entities: List[List[Tuple[int, int, str]]] = [[] for _ in texts]
-        # The parsers' last: theirs are the docs that all is put into.
-        for name in sorted(self._learns_from, key=lambda name: name in self._parsers):
-            folder, _ = self._learns_from[name]
-            docs = self._pipelines[folder].annotate(self._components[name], examples)
-            if name in self._parsers:
-                for token in (token for doc in docs for token in doc):
-                    token.dep_ = self._maps[name].get(token.dep_, token.dep_) or ""
-            else:
-                for doc, found in zip(docs, entities):
-                    found.extend(self._entities(name, doc))
-        for doc, found in zip(docs, entities):
-            spans = (doc.char_span(*entity) for entity in found)
-            doc.set_ents([span for span in spans if span is not None])
-        return docs
+    def label(self, label: str) -> str:
+        """RETURNS (str): What a label is called in the student; "" where it is not learned."""
+        return self.called.get(label, label) or ""
 
-    def _entities(self, name: str, doc: Doc) -> Iterator[Tuple[int, int, str]]:
-        """Characters and labels of the entities that a student learns."""
-        called = self._maps[name]
+    def entities(self, doc: Doc) -> Iterator[Tuple[int, int, str]]:
+        """YIELDS (Tuple[int, int, str]): Characters and labels of the entities that are learned."""
         for ent in doc.ents:
-            label = called.get(ent.label_, ent.label_)
-            if label and ent.label_ in self._own[name]:
-                yield ent.start_char, ent.end_char, label
+            if ent.label_ in self.own and self.label(ent.label_):
+                yield ent.start_char, ent.end_char, self.label(ent.label_)
+
+
+def _taught(
+    config: Config, learns_from: Dict[str, Tuple[Path, str]], maps: Dict[str, LabelMap]
+) -> List[_Taught]:
+    """Each student of a config; the parsers last."""
+    components = {
+        name: TeacherComponent(component, STRUCTURE, (), None, BeamSettings())
+        for name, (_, component) in learns_from.items()
+    }
+    found: List[_Taught] = []
+    teachers: Dict[Path, LoadedPipeline] = {}
+    for name, (folder, component) in learns_from.items():
+        if folder not in teachers:
+            its = [components[n] for n, (other, _) in learns_from.items() if other == folder]
+            teachers[folder] = LoadedPipeline(folder, its, tokens=ITS_OWN)
+        called = maps.get(name, {})
+        own = srsly.read_json(folder / "meta.json").get("labels", {}).get(component) or called
+        is_parser = factory_of(config, name) == "biaffine_parser"
+        found.append(_Taught(teachers[folder], components[name], is_parser, own, called))
+    return sorted(found, key=lambda student: student.is_parser)
+
+
+def _annotate(texts: Sequence[str], lang: str, students: List[_Taught]) -> Iterator[Doc]:
+    """Texts with the entities and the parse that students learn, by their labels, in the tokens of
+    the parser's teacher where there is one. What else the teachers set, the students never see.
+    """
+    blank = spacy.blank(lang)
+    for batch in minibatch(texts, _AT_A_TIME):
+        examples = [Example(doc, doc.copy()) for doc in map(blank.make_doc, batch)]
+        entities: List[List[Tuple[int, int, str]]] = [[] for _ in batch]
+        docs: List[Doc] = []
+        for student in students:
+            docs = student.teacher.annotate(student.component, examples)
+            for doc, found in zip(docs, entities):
+                if not student.is_parser:
+                    found.extend(student.entities(doc))
+                    continue
+                for token in doc:
+                    token.dep_ = student.label(token.dep_)
+        for doc, found in zip(docs, entities):
+            spans = [doc.char_span(*entity) for entity in found]
+            # Where two students learn entities, the longer ones are what can be evaluated.
+            doc.set_ents(filter_spans(span for span in spans if span is not None))
+            yield doc
 
 
 def _write(path: Path, write: Any) -> None:

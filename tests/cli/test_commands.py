@@ -15,10 +15,12 @@ import spacy
 import srsly
 from spacy.tokens import Doc, DocBin
 from thinc.api import Config
+from thinc.compat import has_cupy
 from typer.testing import CliRunner
 
 from spacy_skd.cli import cache as cache_module
 from spacy_skd.cli.distill import app, student_config
+from spacy_skd.cli.held_out import hold_out
 from spacy_skd.cli.student_config import CONFIGS, make_config, with_raw, with_teacher
 from spacy_skd.cli.vectors import keep_lexicon
 from spacy_skd.teacher.cache import ScoreCache
@@ -27,7 +29,8 @@ from spacy_skd.teacher.cache import ScoreCache
 spacy.registry.cli.get_all()
 
 SHORT = ["--training.max_steps", "2", "--training.eval_frequency", "1"]
-# For a table of what is refused
+# For tables of what is refused
+no_gpu = pytest.mark.skipif(has_cupy, reason="What is refused is there.")
 MIX = ["--raw", "TEXTS", "--output", "OUT", "--frequent", "0"]
 ATTACH = "--initialize.before_init"
 
@@ -154,9 +157,11 @@ def test_a_config_and_annotated_text(
         (["TEACHER", "--raw", "TEXTS", "--output", "INTEACHER"], "from where the teacher is read"),
         (["TEACHER", "CONFIG", *MIX, f"{ATTACH}.beam_temperature", "0"], "beam_temperature is 0"),
         (["TEACHER", *MIX, f"{ATTACH}.label_maps", '{"ner":{"X":"Y"}}'], "name ['X']"),
-        (["TEACHER", *MIX, f"{ATTACH}.gpu_id", "3"], "The teacher's gpu_id is 3"),
         (["TEACHER", *MIX, "--cache", "CONFIG"], "can't be used (file is not a database)"),
-        (["TEACHER", *MIX, "--gpu-id", "7"], "GPU"),
+        pytest.param(
+            ["TEACHER", *MIX, f"{ATTACH}.gpu_id", "3"], "The teacher's gpu_id is 3", marks=no_gpu
+        ),
+        pytest.param(["TEACHER", *MIX, "--gpu-id", "7"], "Cannot use GPU", marks=no_gpu),
     ],
 )
 def test_what_distill_refuses(
@@ -184,11 +189,16 @@ def test_what_distill_refuses(
     assert sorted(cnn_teacher.rglob("*")) == before
 
 
-def test_texts_as_a_shell_lists_them(cnn_teacher: Path, texts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_config", [False, True])
+def test_texts_as_a_shell_lists_them(
+    has_config: bool, cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
     """--raw texts/*.txt"""
     files = sorted(texts.iterdir())
+    config = tmp_path / "student.cfg"
+    config.write_text(gold.distillation, encoding="utf8")
     raw = ["--raw", *files, "--output", tmp_path / "out", "--frequent", "0"]
-    said = run("distill", cnn_teacher, *raw, *SHORT)
+    said = run("distill", cnn_teacher, *[config][: int(has_config)], *raw, *SHORT)
     assert "2 texts are held out" in said
     assert len(list(srsly.read_jsonl(tmp_path / "out" / "held-out" / "train.jsonl"))) == 13
 
@@ -236,6 +246,23 @@ def test_what_is_held_out_is_annotated_by_what_teaches(
         assert [(t.text, t.head.i, t.dep_) for t in doc] == [
             (t.text, t.head.i, t.dep_) for t in its
         ]
+
+
+def test_two_students_of_entities(
+    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    student = Config().from_str(gold.distillation, interpolate=False)
+    student["nlp"]["pipeline"].append("people")
+    student["components"]["people"] = student["components"]["ner"]
+    block = student["initialize"]["before_init"]
+    block["student_to_teacher"] = {"people": "ner"}
+    block["label_maps"] = {"people": {"PER": "PERSON", "LOC": None}}
+    hold_out([texts], with_teacher(student, str(cnn_teacher)), tmp_path)
+    assert {ent.label_ for doc in held_out(tmp_path) for ent in doc.ents} <= {"PER", "LOC"}
+    del student["components"]["ner"]
+    student["nlp"]["pipeline"].remove("ner")
+    hold_out([texts], with_teacher(student, str(cnn_teacher)), tmp_path)
+    assert {ent.label_ for doc in held_out(tmp_path) for ent in doc.ents} == {"PERSON"}
 
 
 def test_each_student_has_its_own_teacher(
@@ -569,6 +596,8 @@ def test_training_finds_what_the_command_has_read(
         (["TEACHER", "CORPUS", "--output", "OUT", "--shard", "3/2"], '--shard is "3/2"'),
         (["TEACHER", "CORPUS", "--output", "OUT", "--shard", "x"], '--shard is "x"'),
         (["TEACHER", "CORPUS", "--output", "CORPUS"], "is there already: add --resume"),
+        (["TEACHER", "nowhere.spacy", "--output", "OUT"], "nowhere.spacy"),
+        (["TEACHER", "CORPUS", "--output", "BELOW"], "can't be used"),
     ],
 )
 def test_what_cache_refuses(
@@ -578,6 +607,7 @@ def test_what_cache_refuses(
         "TEACHER": str(cnn_teacher),
         "OUT": str(tmp_path / "out.sqlite"),
         "CORPUS": str(corpus / "train.spacy"),
+        "BELOW": str(corpus / "train.spacy" / "c.sqlite"),
     }
     command = ["skd", "cache", *(places.get(arg, arg) for arg in args)]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
