@@ -103,18 +103,24 @@ def distill_cli(
         util.logger.setLevel(logging.DEBUG)
     raw = list(raw or [])
     arguments = [*([student_config_path] if student_config_path is not None else []), *ctx.args]
-    if raw:
-        # Of "--raw texts/*.txt", which the shell expands, the option takes the first alone.
-        while arguments and Path(arguments[0]).suffix in KINDS:
-            raw.append(Path(arguments.pop(0)))
     path = None
-    if arguments and not arguments[0].startswith("--"):
-        path = Path(arguments.pop(0))
+    while arguments and not arguments[0].startswith("--"):
+        given = Path(arguments[0])
+        if raw and given.suffix in KINDS:
+            # Of "--raw texts/*.txt", which the shell expands, the option takes the first alone.
+            raw.append(given)
+        elif path is None:
+            path = given
+        else:
+            break
+        del arguments[0]
     overrides = parse_config_overrides(arguments)
     import_code(code_path)
     with errors_in_a_sentence(verbose):
         setup_gpu(use_gpu)
-        config = student_config(teacher, path, raw, cache, output_path, overrides, optimize)
+        config = student_config(
+            teacher, path, raw, cache, output_path, overrides, optimize=optimize
+        )
         if path is None:
             config = with_lexicon(config, teacher, output_path, overrides, frequent, use_gpu)
         distill(config, output_path, use_gpu=use_gpu)
@@ -127,6 +133,7 @@ def student_config(
     cache: Optional[Path],
     output_path: Optional[Path],
     overrides: Dict[str, Any],
+    *,
     optimize: Optimize = Optimize.efficiency,
 ) -> Config:
     """The config that a student is trained by.
