@@ -9,12 +9,14 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.vocab import Vocab
 
+from .wrapped_lines import unwrapped
+
 KINDS = (".spacy", ".jsonl", ".txt")
 
 
 class RawCorpus:
-    """Texts from .jsonl files ({"text": ...} a line), .txt files (a text a line) and .spacy files,
-    whose annotation is left out.
+    """Texts from .jsonl files ({"text": ...} a line), .txt files (a text a line, or a paragraph
+    where lines were wrapped at a width) and .spacy files, whose annotation is left out.
 
     path (Optional[Union[str, Path]]): A file, or a folder of such. With null, as configs have it
         before a path is given, there is nothing to read.
@@ -57,11 +59,14 @@ def _texts(file: Path) -> Iterator[Tuple[str, str]]:
     """Each text of a .jsonl or .txt file, and where it is."""
     try:
         with file.open(encoding="utf8") as lines:
+            if file.suffix == ".txt":
+                for i, text in unwrapped(lines):
+                    yield f"line {i} of {file}", text
+                return
             for i, line in enumerate(lines, start=1):
-                where, text = f"line {i} of {file}", line.rstrip("\r\n")
-                if not text.strip():
-                    continue
-                yield where, _text_of(text, where) if file.suffix == ".jsonl" else text
+                if line.strip():
+                    where = f"line {i} of {file}"
+                    yield where, _text_of(line.strip(), where)
     except UnicodeDecodeError as err:
         raise ValueError(f"{file} is not in UTF-8 ({err}): convert it.") from None
 

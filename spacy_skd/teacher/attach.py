@@ -156,15 +156,24 @@ def attach_teacher(
 
 
 def _check_alike(folders: Sequence[Path], found: Sequence[TeacherComponent]) -> None:
-    """Whether several teachers' components can be averaged."""
+    """Whether several teachers' components can be averaged: potentials label by label, in their
+    order; what else they give is told by the labels' names."""
     first = found[0]
     for folder, other in zip(folders, found):
-        if (other.gives, other.labels, other.scheme) != (first.gives, first.labels, first.scheme):
+        if _kind(other) != _kind(first):
+            in_order = " in the same order" if first.gives == POTENTIALS else ""
             raise ValueError(
                 f'The teachers "{folders[0]}" and "{folder}" can\'t be averaged: their components '
-                f'"{other.name}" have to give the same, of the same labels in the same order, and '
-                f"do not: {_differences(first, other)}."
+                f'"{other.name}" have to give the same, of the same labels{in_order}, and do not: '
+                f"{_differences(first, other)}."
             )
+
+
+def _kind(component: TeacherComponent) -> Tuple[Any, ...]:
+    """What has to be the same of components that are averaged."""
+    if component.gives == POTENTIALS:
+        return component.gives, component.labels, component.scheme
+    return component.gives, set(component.labels)
 
 
 def _differences(first: TeacherComponent, other: TeacherComponent) -> str:

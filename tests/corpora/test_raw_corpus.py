@@ -1,5 +1,6 @@
 """Texts that only the teacher annotates, from any kind of file."""
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_all_files_of_a_folder_are_read(folder: Path) -> None:
             assert not eg.reference.has_annotation(attr)
     assert [token.text for token in found[1].predicted] == ["can", "not"]
     assert len(list(RawCorpus(folder / "b.jsonl")(nlp))) == 2
+
+
+def test_wrapped_lines_are_one_text(tmp_path: Path) -> None:
+    text = "Ada Lovelace was the daughter of Lord Byron, the poet, whom she never knew. " * 3
+    (tmp_path / "a.txt").write_text(textwrap.fill(text, 70) + "\n\nShort.\n", encoding="utf8")
+    found = list(RawCorpus(tmp_path)(spacy.blank("en")))
+    assert [eg.reference.text for eg in found] == [text.strip(), "Short."]
 
 
 def test_nothing_to_read(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List
 import numpy
 import pytest
 import spacy
+import srsly
 from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Config
@@ -108,6 +109,36 @@ def test_the_probabilities_of_several_beams_are_averaged(
         numpy.testing.assert_allclose((numpy.exp(a) + numpy.exp(b)) / 2, numpy.exp(mean), atol=1e-5)
     losses = students[2].update(examples)
     assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
+
+
+def test_beams_are_averaged_by_the_names_of_labels(
+    stock_teacher: Path,
+    init_student: Callable[..., Language],
+    gold: SimpleNamespace,
+    tmp_path: Path,
+) -> None:
+    """A pipeline lists its labels in the order in which it met them."""
+    nlp = spacy.load(stock_teacher)
+    nlp.to_disk(tmp_path / "other")
+    path = tmp_path / "other" / "meta.json"
+    meta: Any = srsly.read_json(path)
+    for name in ("ner", "parser"):
+        assert len(meta["labels"][name]) > 1
+        meta["labels"][name].reverse()
+    srsly.write_json(path, meta)
+    paths = [str(stock_teacher), str(tmp_path / "other")]
+    alone, both_of_them = (
+        init_student({"initialize.before_init.path": p, **both(POSTERIOR, KL)})
+        for p in (paths[0], paths)
+    )
+    examples = [gold.make_example(doc) for doc in gold.docs(alone.vocab)]
+    # A teacher and itself are on average what it is.
+    found = [scores_of(nlp, "parser", examples) for nlp in (alone, both_of_them)]
+    numpy.testing.assert_allclose(found[0].labels, found[1].labels, atol=1e-5)
+    chains = [scores_of(nlp, "ner", examples).distinct() for nlp in (alone, both_of_them)]
+    k = len(chains[0].tags)
+    numpy.testing.assert_array_equal(chains[0].tags, chains[1].tags[:k])
+    assert (chains[1].log_probs[k:] == -numpy.inf).all()
 
 
 def test_a_teacher_for_each_student(
