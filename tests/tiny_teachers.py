@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
+import numpy
 import pytest
 import spacy
 from spacy.language import Language
@@ -344,9 +345,17 @@ window = 64
 stride = 48
 """
 
+_LISTENER = """@architectures = "spacy-transformers.TransformerListener.v1"
+grad_factor = 1.0
+upstream = "*"
+pooling = {"@layers":"reduce_mean.v1"}"""
 
-def save_bert(folder: Path, n_layers: int) -> None:
-    """A small random transformer."""
+
+def save_bert(folder: Path, n_layers: int) -> int:
+    """A small random transformer.
+
+    RETURNS (int): How many word pieces it has.
+    """
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     words = sorted({token[0].lower() for sentence in SENTENCES for token in sentence})
@@ -366,6 +375,7 @@ def save_bert(folder: Path, n_layers: int) -> None:
             max_position_embeddings=512,
         )
     ).save_pretrained(folder)
+    return len(pieces)
 
 
 @pytest.fixture(scope="session")
@@ -388,20 +398,79 @@ def stock_transformer_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "pipeline"
 
 
+_CURATED = """
+[components.transformer]
+factory = "curated_transformer"
+
+[components.transformer.model]
+@architectures = "spacy-curated-transformers.BertTransformer.v1"
+vocab_size = {vocab_size}
+hidden_width = 16
+intermediate_width = 16
+num_attention_heads = 2
+num_hidden_layers = 1
+
+[components.transformer.model.piece_encoder]
+@architectures = "spacy-curated-transformers.BertWordpieceEncoder.v1"
+
+[components.transformer.model.with_spans]
+@architectures = "spacy-curated-transformers.WithStridedSpans.v1"
+window = 64
+stride = 48
+
+[initialize]
+
+[initialize.components]
+
+[initialize.components.transformer]
+
+[initialize.components.transformer.piecer_loader]
+@model_loaders = "spacy-curated-transformers.HFPieceEncoderLoader.v1"
+name = "{name}"
+
+[initialize.components.transformer.encoder_loader]
+@model_loaders = "spacy-curated-transformers.HFTransformerEncoderLoader.v1"
+name = "{name}"
+"""
+
+_CURATED_LISTENER = """@architectures = "spacy-curated-transformers.LastTransformerLayerListener.v1"
+width = 16
+pooling = {"@layers":"reduce_mean.v1"}
+upstream = "transformer"
+grad_factor = 1.0"""
+
+
+@pytest.fixture(scope="session")
+def curated_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher of spaCy's own components on a small random transformer of
+    spacy-curated-transformers, put together as `en_core_web_trf` is."""
+    pytest.importorskip("spacy_transformers")
+    folder = tmp_path_factory.mktemp("curated")
+    transformer = _CURATED.format(vocab_size=save_bert(folder, 1), name=folder)
+    nlp = make_cnn(tagged_docs, 0, _with_upstream(_STOCK, transformer, _CURATED_LISTENER))
+    # Its training (0.3.1) fails with numpy 2.4, prediction does not. Begun, all moves are alike.
+    rand = numpy.random.default_rng(0)
+    for name in ("ner", "parser"):
+        weights: Any = nlp.get_pipe(name).model.get_ref("upper").get_param("W")  # type: ignore[attr-defined]
+        weights[:] = rand.normal(size=weights.shape)
+    nlp.to_disk(folder / "pipeline")
+    return folder / "pipeline"
+
+
 def _with_transformer(text: str, folder: Path) -> str:
     """A pipeline's config with a transformer in the place of its tok2vec."""
+    return _with_upstream(text, _TRANSFORMER.format(name=folder), _LISTENER)
+
+
+def _with_upstream(text: str, transformer: str, listener: str) -> str:
+    """A pipeline's config with a component and its listeners in the place of its tok2vec's."""
     begin, end = text.index("[components.tok2vec]"), text.index("[components.", 200)
     while text[end:].startswith("[components.tok2vec"):
         end = text.index("[components.", end + 1)
-    text = text[:begin] + _TRANSFORMER.format(name=folder) + "\n" + text[end:]
+    text = text[:begin] + text[end:] + transformer
     text = text.replace('pipeline = ["tok2vec"', 'pipeline = ["transformer"')
-    listener = '@architectures = "spacy.Tok2VecListener.v1"\nwidth = 16'
-    text = text.replace(f'{listener}\nupstream = "*"', listener)
-    return text.replace(
-        listener,
-        '@architectures = "spacy-transformers.TransformerListener.v1"\ngrad_factor = 1.0\n'
-        'upstream = "*"\npooling = {"@layers":"reduce_mean.v1"}',
-    )
+    of_tok2vec = '@architectures = "spacy.Tok2VecListener.v1"\nwidth = 16'
+    return text.replace(f'{of_tok2vec}\nupstream = "*"', of_tok2vec).replace(of_tok2vec, listener)
 
 
 @pytest.fixture

@@ -63,11 +63,13 @@ def texts(tmp_path: Path, gold: SimpleNamespace) -> Path:
 # One command
 
 
+@pytest.mark.parametrize("name", ["stock_teacher", "curated_teacher"])
 def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
-    stock_teacher: Path, texts: Path, tmp_path: Path
+    name: str, texts: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    path: Path = request.getfixturevalue(name)
     output = tmp_path / "student"
-    args = ["distill", stock_teacher, "--raw", texts, "--output", output, "--frequent", 30, *SHORT]
+    args = ["distill", path, "--raw", texts, "--output", output, "--frequent", 30, *SHORT]
     said = run(*args)
     assert "2 texts are held out" in said and "Reading with the teacher" in said
     student = spacy.load(output / "model-best")
@@ -77,11 +79,11 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
     assert student("Ada does n't like Paris.").has_annotation("DEP")
     # No trace of the teacher, and none of its cache.
     config = (output / "model-best" / "config.cfg").read_text(encoding="utf8")
-    assert "attach_teacher" not in config and str(stock_teacher) not in config
+    assert "attach_teacher" not in config and str(path) not in config
     # What is held out is as the teacher annotates it, and is not trained on.
     held = output / "held-out"
     held_out = list(DocBin().from_disk(held / "dev.spacy").get_docs(student.vocab))
-    teacher = spacy.load(stock_teacher)
+    teacher = spacy.load(path)
     train = [line["text"] for line in srsly.read_jsonl(held / "train.jsonl")]
     assert len(held_out) == 2 and len(train) == 13
     for doc in held_out:
@@ -107,7 +109,7 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
     assert len(list(output.glob("lexicon-*"))) == 2
     assert len(list(srsly.read_jsonl(held / "train.jsonl"))) == 14
     # What is written there is not raw text to begin with.
-    said = fail("distill", stock_teacher, "--raw", held / "train.jsonl", "--output", output)
+    said = fail("distill", path, "--raw", held / "train.jsonl", "--output", output)
     assert "where what is held out is written" in said
 
 

@@ -23,6 +23,9 @@ spacy.registry.cli.get_all()
 WIDTH = "--width", "6"
 
 
+STOCK = ("stock_teacher", "curated_teacher")
+
+
 def run(*args: Any, fails: bool = False) -> str:
     result = CliRunner().invoke(app, ["skd", "vectors", *map(str, args)], catch_exceptions=False)
     assert result.exit_code == int(fails), result.output
@@ -36,7 +39,9 @@ def words(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["cnn_teacher", "transformer_teacher", "stock_teacher"])
+@pytest.mark.parametrize(
+    "name", ["cnn_teacher", "transformer_teacher", "stock_teacher", "curated_teacher"]
+)
 def test_vectors_are_what_the_teacher_sees_of_a_word_alone(
     name: str, words: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -52,7 +57,7 @@ def test_vectors_are_what_the_teacher_sees_of_a_word_alone(
 
     # Alone, in the teacher's own pipeline.
     loaded = spacy.load(teacher)
-    reader = WordReader(teacher, "parser" if name == "stock_teacher" else None, -1)
+    reader = WordReader(teacher, "parser" if name in STOCK else None, -1)
     listed = ["Ada", "zebra", "n't"]
     raw = reader.read(listed)
     for word, vector in zip(listed, raw, strict=True):

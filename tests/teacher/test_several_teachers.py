@@ -347,3 +347,20 @@ def test_half_precision(
     )
     with pytest.raises(ValueError, match="Half precision is for transformers"):
         nlp.update(raw(nlp, gold))
+
+
+def test_half_precision_of_a_curated_transformer(
+    curated_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
+) -> None:
+    found = []
+    settings = {"paths.teacher": str(curated_teacher), **both(HARD, KL)}
+    for half in (False, True):
+        nlp = init_student({**settings, "initialize.before_init.half_precision": half})
+        nlp.update(raw(nlp, gold))
+        pipeline = nlp.get_pipe("parser")._teacher.head.teacher.pipelines[0]  # type: ignore[attr-defined]
+        docs = list(pipeline._docs[("transformer",)].values())
+        found.append(
+            numpy.concatenate([doc._.trf_data.last_hidden_layer_state.data for doc in docs])
+        )
+    assert found[1].dtype == numpy.float32
+    assert 0 < numpy.abs(found[0] - found[1]).max() < 0.05 * numpy.abs(found[0]).max()

@@ -343,22 +343,25 @@ def _copy(doc: Doc, nlp: Language) -> Doc:
     )
 
 
+@pytest.mark.parametrize("transformer", ["stock_transformer_teacher", "curated_teacher"])
 @pytest.mark.parametrize(("ner", "parser"), [(POSTERIOR, KL), (HARD, HARD), (POSTERIOR, HARD)])
 def test_spacys_own_on_a_transformer(
     ner: Dict[str, Any],
     parser: Dict[str, Any],
-    stock_transformer_teacher: Path,
+    transformer: str,
     init_student: Callable[..., Language],
     gold: SimpleNamespace,
+    request: pytest.FixtureRequest,
 ) -> None:
-    nlp = init_student({"paths.teacher": str(stock_transformer_teacher), **both(ner, parser)})
+    path = request.getfixturevalue(transformer)
+    nlp = init_student({"paths.teacher": str(path), **both(ner, parser)})
     examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
     losses = nlp.update(examples)
     assert losses["parser_distill"] > 0
     teacher = nlp.get_pipe("ner")._teacher.head.teacher.pipelines[0]  # type: ignore[attr-defined]
     assert teacher.nlp.pipe_names == ["transformer", "parser", "ner"]
     # What both components say is what the whole pipeline says.
-    whole = spacy.load(stock_transformer_teacher)
+    whole = spacy.load(path)
     found: Any = nlp.get_pipe("ner")._teacher.head.scores(examples)  # type: ignore[attr-defined]
     beam = beam_entities if ner is POSTERIOR else None
     docs = [_unread(eg.predicted, whole) for eg in examples]
