@@ -42,7 +42,9 @@ def report_cli(
         Opt(help="The training corpus, for what it has and has not got", exists=True),
     ] = None,
     output: Annotated[Optional[Path], Opt("--output", "-o", help="JSON file to write")] = None,
-    n_kinds: Annotated[int, Opt("--kinds", help="How many kinds of errors to print", min=0)] = 10,
+    n_kinds: Annotated[
+        int, Opt("--kinds", help="How many kinds of entities, and of arcs, to print", min=0)
+    ] = 10,
     code_path: Code = None,
     use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
@@ -60,8 +62,10 @@ def report_cli(
     agreement = {name: _agreement(found[name], found[first]) for name in found}
     _print_scores(found, agreement, first)
     more = excess(found[last].counts, found[first].counts) if len(found) > 1 else []
-    if more and n_kinds:
-        _print_kinds(found, more[:n_kinds], first, last)
+    for what in ("entity", "arc"):
+        of_it = [(n, kind) for n, kind in more if kind.what == what]
+        if of_it and n_kinds:
+            _print_kinds(found, of_it, n_kinds, first, last)
     if output is not None:
         _write(output, found, agreement, more)
         msg.good(f"All kinds are in {output}")
@@ -153,13 +157,13 @@ def _print_scores(
 
 
 def _print_kinds(
-    found: Dict[str, _Pipeline], more: List[Tuple[int, Any]], first: str, last: str
+    found: Dict[str, _Pipeline], more: List[Tuple[int, Any]], n_kinds: int, first: str, last: str
 ) -> None:
-    n_more = {kind.what: n for n, kind in more if kind.by == "all"}
+    n_more = next(n for n, kind in more if kind.by == "all")
     rows: List[Tuple[str, ...]] = []
-    for n, kind in more:
+    for n, kind in more[:n_kinds]:
         counts = [found[name].counts.get(kind) for name in (first, last)]
-        share = f"{n / n_more[kind.what]:.0%}" if n_more.get(kind.what, 0) > 0 else ""
+        share = f"{n / n_more:.0%}" if n_more > 0 else ""
         gold = counts[1].gold if counts[1] is not None else 0
         rows.append(
             (

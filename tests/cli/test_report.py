@@ -130,6 +130,9 @@ def test_report(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
     text = run(dev, *arguments, "--train", corpus / "train.spacy", "-o", out)
     for part in ("Entity F", "LAS against teacher", "Words per second", "gets more wrong"):
         assert part in text
+    # Of entities and of arcs as many kinds, though there are more arcs.
+    few = run(dev, *arguments, "--kinds", 2)
+    assert few.count("entity, ") == few.count("arc, ") == 2
     found = srsly.read_json(out)
     teacher, student = found["pipelines"]["teacher"], found["pipelines"]["student"]
     assert teacher["agreement"] == {"ents_f": 1.0, "dep_las": 1.0}
