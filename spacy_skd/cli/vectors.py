@@ -22,6 +22,7 @@ from .app import Code, errors_in_a_sentence, skd
 from .held_out import stamp
 
 _WIDTH = 128
+_N_NGRAMS = 50_000
 
 
 @skd.command("vectors")
@@ -53,14 +54,15 @@ def vectors_cli(
             "that does not tell case"
         ),
     ] = None,
-    floret: Annotated[
+    n_ngrams: Annotated[
         int,
         Opt(
-            help="Save a table of so many rows for character n-grams, fitted to the words' "
-            "vectors: any word has a vector then, whatever the table's size. 0: one of words",
+            "--ngrams",
+            help="Add so many rows for character n-grams, fitted to the words' vectors, which "
+            "spacy-skd.SpelledVectors.v1 gives words that are not listed",
             min=0,
         ),
-    ] = 0,
+    ] = _N_NGRAMS,
     component: Annotated[
         Optional[str],
         Opt(
@@ -101,11 +103,11 @@ def vectors_cli(
             gpu_id=use_gpu,
         )
     width = lexicon.vectors.shape[1]
-    nlp, fitted = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", floret)
+    nlp, spelled = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", n_ngrams)
     save(nlp, output_dir)
     size = nlp.vocab.vectors.data.nbytes / 1e6
-    if floret:
-        msg.good(f"A table of {floret:,} rows for n-grams keeps {fitted:.0%} of these vectors")
+    if n_ngrams:
+        msg.good(f"Their n-grams keep {spelled:.0%} of these vectors")
     msg.good(
         f"{len(lexicon.words):,} words, looked up by {lexicon.attr}, in {width} dimensions that "
         f"keep {kept:.0%} of the variance ({size:,.0f} MB): {output_dir}"
@@ -145,7 +147,12 @@ def keep_lexicon(
             "spacy_skd[vectors]) with a list of the language."
         )
         return None
-    made_of = [[stamp(path) for path in texts], digest_of_folder(teacher).hex(), frequent]
+    made_of = [
+        [stamp(path) for path in texts],
+        digest_of_folder(teacher).hex(),
+        frequent,
+        _N_NGRAMS,
+    ]
     path = folder / f"lexicon-{sha256(srsly.json_dumps(made_of).encode()).hexdigest()[:12]}"
     if path.exists():
         return path
@@ -154,7 +161,7 @@ def keep_lexicon(
     except ValueError as error:
         msg.warn(f"The student gets no vectors of words. {error}")
         return None
-    save(lexicon.to_pipeline(lang, f"{lang}_lexicon")[0], path)
+    save(lexicon.to_pipeline(lang, f"{lang}_lexicon", _N_NGRAMS)[0], path)
     return path
 
 

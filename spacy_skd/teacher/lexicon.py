@@ -14,6 +14,7 @@ from spacy.vectors import Vectors
 from thinc.api import Config, Model, to_numpy
 from tqdm import tqdm
 
+from ..models.spelled_vectors import ngram_forms, ngram_key
 from ..scores import STRUCTURE
 from .component import BeamSettings, TeacherComponent
 from .loaded_pipeline import LoadedPipeline, content_of
@@ -68,44 +69,48 @@ class Lexicon:
         scaled = vectors * numpy.float32(_SIZE / size)
         return Lexicon(self.words, scaled, self.attr, self.forms), kept
 
-    def to_pipeline(self, lang: str, name: str, floret: int = 0) -> Tuple[Language, float]:
+    def to_pipeline(self, lang: str, name: str, n_ngrams: int = 0) -> Tuple[Language, float]:
         """A blank pipeline with these vectors, as by `spacy init vectors`.
 
         A table of words that is looked up by LOWER is not what spaCy 3.8 saves: loaded again, it
         is looked up by ORTH. So a word's vector is there for each form, of those in texts and of
-        the usual ones, and is stored once.
+        the usual ones, and is stored once. So are those of n-grams.
 
         lang (str): Its language.
         name (str): The table's name.
-        floret (int): Rows of a table of n-grams; 0: one of words.
+        n_ngrams (int): Rows for character n-grams, for SpelledVectors.
         RETURNS (Tuple[Language, float]): The pipeline, and the share of the words' squared vectors
-            that its table keeps.
+            that their n-grams keep.
         """
         nlp = spacy.blank(lang)
-        if floret:
-            from .floret import fit_floret
+        n_words, data, kept = len(self.words), self.vectors, 0.0
+        ngrams: List[str] = []
+        if n_ngrams:
+            from .spelling import fit_ngrams
 
-            table, kept = fit_floret(self.words, self.vectors, floret, self.attr, name)
-            nlp.vocab.vectors = table
-            return nlp, kept
-        keys = [nlp.vocab.strings.add(word) for word in self.words]
-        table = Vectors(
-            strings=nlp.vocab.strings,
-            data=numpy.ascontiguousarray(self.vectors),
-            keys=keys,
-            name=name,
-        )
+            ngrams, of_ngrams, kept = fit_ngrams(self.words, self.vectors, n_ngrams)
+            data = numpy.concatenate([data, of_ngrams])
+        # By their hashes: the strings of all but words are not needed, and would take time to load.
+        rows = {nlp.vocab.strings.add(word): row for row, word in enumerate(self.words)}
+        rows.update((ngram_key(ngram), n_words + i) for i, ngram in enumerate(ngrams))
         if self.attr == "LOWER":
             row_of = {word: row for row, word in enumerate(self.words)}
-            usual = ((w, w.capitalize(), w.title(), w.upper()) for w in self.words)
-            forms = dict.fromkeys(chain(self.forms, *usual))
-            for form in forms:
-                row = row_of.get(form.lower())
-                if row is not None:
-                    # By its hash: the string itself is not needed, and would take time to load.
-                    table.add(nlp.vocab.strings[form], row=row)
+            for form in chain(self.forms, *map(_word_forms, self.words)):
+                if form.lower() in row_of:
+                    rows.setdefault(nlp.vocab.strings[form], row_of[form.lower()])
+            for i, ngram in enumerate(ngrams):
+                for form in ngram_forms(ngram):
+                    rows.setdefault(ngram_key(form), n_words + i)
+        table = Vectors(strings=nlp.vocab.strings, data=numpy.ascontiguousarray(data), name=name)
+        for key, row in rows.items():
+            table.add(key, row=row)
         nlp.vocab.vectors = table
-        return nlp, 1.0
+        return nlp, kept
+
+
+def _word_forms(word: str) -> Tuple[str, ...]:
+    """RETURNS (Tuple[str, ...]): A word as it may be capitalized."""
+    return word, word.capitalize(), word.title(), word.upper()
 
 
 def count_words(examples: Iterable[Example]) -> "Counter[str]":

@@ -9,6 +9,7 @@ import numpy
 import pytest
 import spacy
 from spacy.cli._util import app
+from spacy.ml.models import MultiHashEmbed
 from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc, DocBin
 from spacy.training.initialize import init_nlp
@@ -16,6 +17,7 @@ from thinc.api import Config
 from typer.testing import CliRunner
 
 from spacy_skd.cli.vectors import frequent_words
+from spacy_skd.models.spelled_vectors import SpelledVectors
 from spacy_skd.teacher.lexicon import Lexicon, WordReader
 
 spacy.registry.cli.get_all()
@@ -47,7 +49,7 @@ def test_vectors_are_what_the_teacher_sees_of_a_word_alone(
 ) -> None:
     teacher = request.getfixturevalue(name)
     out = tmp_path / "out"
-    message = run(teacher, words, out, "--attr", "ORTH", *WIDTH)
+    message = run(teacher, words, out, "--attr", "ORTH", *WIDTH, "--ngrams", 0)
     assert "7 words, looked up by ORTH, in 6 dimensions" in message
     nlp = spacy.load(out)
     assert nlp.vocab.vectors.shape == (7, 6) and nlp.vocab.vectors.attr == 65  # ORTH
@@ -80,7 +82,7 @@ def test_lower_for_a_teacher_that_does_not_tell_case(
     transformer_teacher: Path, words: Path, tmp_path: Path
 ) -> None:
     """Its tokenizer, of an uncased BERT, lowers."""
-    message = run(transformer_teacher, words, tmp_path / "out", *WIDTH)
+    message = run(transformer_teacher, words, tmp_path / "out", *WIDTH, "--ngrams", 0)
     assert "6 words, looked up by LOWER" in message
     nlp = spacy.load(tmp_path / "out")
     # Saved and loaded, spaCy looks words up by ORTH, whatever was said before.
@@ -127,7 +129,7 @@ def test_words_of_several_corpora_and_rare_ones_left_out(
     for word in ("Ada", "ada", "Paris", "Paris", "waved", "zebra", "do", "n't"):
         counts[word] = counts.get(word, 0) + 1
     expected = {word for word, n in counts.items() if n >= 2 and word.strip()}
-    settings = ["--min-count", 2, "--attr", "ORTH", *WIDTH]
+    settings = ["--min-count", 2, "--attr", "ORTH", "--ngrams", 0, *WIDTH]
     run(cnn_teacher, words, corpus / "train.spacy", tmp_path / "out", *settings)
     nlp = spacy.load(tmp_path / "out")
     assert {nlp.vocab.strings[key] for key in nlp.vocab.vectors} == expected
@@ -225,9 +227,31 @@ def test_a_student_on_them(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> N
     assert [t.head.i for t in found] == [t.head.i for t in expected]
 
 
-def test_floret(cnn_teacher: Path, words: Path, tmp_path: Path) -> None:
-    message = run(cnn_teacher, words, tmp_path / "out", "--floret", 500, *WIDTH)
-    assert "500 rows for n-grams keeps" in message
+@pytest.mark.parametrize("name", ["cnn_teacher", "transformer_teacher"])
+def test_words_that_are_not_listed_are_spelled(
+    name: str, words: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    message = run(request.getfixturevalue(name), words, tmp_path / "out", *WIDTH)
+    assert "n-grams keep" in message
     nlp = spacy.load(tmp_path / "out")
-    assert nlp.vocab.vectors.shape == (500, 6)
-    assert nlp.vocab["zebras"].vector.any()
+    ignores_case = name == "transformer_teacher"
+    assert nlp.vocab.vectors.shape[0] > 6 + ignores_case
+    embed = MultiHashEmbed(width=16, attrs=["NORM"], rows=[10], include_static_vectors=True)
+    layer: Any = SpelledVectors(embed, 0.0)
+    doc = nlp("zebra zebras Zebras ZEBRAS 12345")
+    layer.initialize([doc])
+    (static,) = [node for node in layer.walk() if node.name == "static_vectors"]
+    its, plural, title, upper, number = static.predict([doc]).data
+
+    def likeness(a: Any, b: Any) -> float:
+        return float(a @ b / numpy.linalg.norm(a) / numpy.linalg.norm(b))
+
+    assert not doc[1].has_vector and plural.any() and not number.any()
+    assert likeness(its, plural) > 0.9
+    if ignores_case:
+        assert likeness(plural, title) > 0.9 and likeness(plural, upper) > 0.9
+    # It comes with whatever the vectors come with.
+    nlp.to_disk(tmp_path / "student")
+    again = spacy.load(tmp_path / "student")
+    found = static.predict([again.make_doc(doc.text)]).data
+    numpy.testing.assert_array_equal(found, [its, plural, title, upper, number])
