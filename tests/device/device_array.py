@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy
 import torch
-from thinc.api import Ops
+from thinc.api import NumpyOps, Ops
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
@@ -183,6 +183,10 @@ class DeviceOps(Ops):
 
     def scatter_add(self, table, indices, values):
         numpy.add.at(_host(table), _host(indices), _host(values))
+
+    def reduce_mean(self, X, lengths):
+        # A kernel of its own, on cupy.
+        return _device(NumpyOps().reduce_mean(_host(X), _host(lengths)))
 
 
 class DeviceTensor(torch.Tensor):

@@ -10,9 +10,11 @@ from both_sides import (
     to_device,
     word_vectors,
 )
+from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc
+from spacy.vectors import Vectors
 from spacy.vocab import Vocab
-from thinc.api import set_dropout_rate, use_ops
+from thinc.api import chain, fix_random_seed, ragged2list, set_dropout_rate, use_ops
 from thinc.types import Ragged
 
 from spacy_skd.models.arc_scorer import ArcScorer
@@ -20,6 +22,7 @@ from spacy_skd.models.biaffine_parser import build_biaffine_parser, resize_biaff
 from spacy_skd.models.crf_tagger import build_crf_tagger, resize_crf_tagger
 from spacy_skd.models.gated_recurrence import GatedRecurrence
 from spacy_skd.models.label_scorer import LabelScorer, grow_label_scorer
+from spacy_skd.models.spelled_vectors import SpelledVectors, ngram_key
 
 WIDTH, N_LABELS, K = 4, 3, 2
 SENTENCES = (3, 1, 12, 2)
@@ -83,6 +86,32 @@ def test_gated_recurrence(ops, rng):
     Y, backprop = layer.begin_update(Ragged(*to_device([X, lengths])))
     assert_same_on_device(Y.data, expected.data)
     assert_same_on_device(backprop(Ragged(*to_device([dY, lengths]))).data, d_expected.data)
+
+
+def test_spelled_vectors(ops, rng):
+    vocab = Vocab()
+    vectors = Vectors(strings=vocab.strings, data=draw(rng, 3, WIDTH), keys=["walk", "talk"])
+    vectors.add(ngram_key("alk"), row=2)
+    vocab.vectors = vectors
+    docs = [Doc(vocab, words=["walk", "talk", "balk", "x"] * 5), Doc(vocab)]
+
+    def build():
+        static_vectors = StaticVectors(N_LABELS, WIDTH)
+        static_vectors.init = lambda model, X, Y: model.set_param("W", draw(rng, N_LABELS, WIDTH))
+        return SpelledVectors(chain(static_vectors, ragged2list()), 0.5)
+
+    host, device = on_both_sides(build, rng)
+    dY = [draw(rng, len(doc), N_LABELS) for doc in docs]
+    with use_ops("numpy"):
+        fix_random_seed(0)
+        expected, host_backprop = host.begin_update(docs)
+        host_backprop(dY)
+    vectors.to_ops(ops)
+    fix_random_seed(0)
+    found, backprop = device.begin_update(docs)
+    assert_same_on_device(found, expected)
+    backprop(to_device(dY))
+    assert_same_gradients(device, host)
 
 
 def test_label_scorer(ops, rng):
