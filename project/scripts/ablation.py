@@ -19,12 +19,13 @@ from thinc.api import Config
 from wasabi import MarkdownRenderer, msg
 
 TRAIN = Path(__file__).parent / "train.py"
-RECURRENCE, LEXICON, TEACHER, RAW = "recurrence", "lexicon", "teacher", "raw text"
-PARTS = (RECURRENCE, LEXICON, TEACHER, RAW)
+RECURRENCE, LEXICON, SPELLING = "recurrence", "lexicon", "spelling"
+TEACHER, RAW = "teacher", "raw text"
+PARTS = (RECURRENCE, LEXICON, SPELLING, TEACHER, RAW)
 ALONE, WHOLE = "gold alone", "all of it"
-# Raw text without a teacher teaches nothing: the two are left out together.
-ON_THEIR_OWN = ([RECURRENCE], [LEXICON], [TEACHER], [TEACHER, RAW])
-LEFT_OUT = ([RECURRENCE], [LEXICON], [RAW], [TEACHER, RAW])
+# There is no spelling without a lexicon, and raw text teaches nothing without a teacher.
+ON_THEIR_OWN = ([RECURRENCE], [LEXICON], [LEXICON, SPELLING], [TEACHER], [TEACHER, RAW])
+LEFT_OUT = ([RECURRENCE], [SPELLING], [LEXICON, SPELLING], [RAW], [TEACHER, RAW])
 METRICS = {"ents_f": "Entity F", "dep_uas": "UAS", "dep_las": "LAS"}
 MODE = "gold_tokens"
 
@@ -56,8 +57,12 @@ def make_config(path: Path, parts: Collection[str], steps: int) -> Config:
         leave_out_raw_text(config)
     for name in config["nlp"]["pipeline"]:
         tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
+        remembered = tok2vec["embed"]
+        spelled = remembered["embed"]
         if LEXICON not in parts:
-            tok2vec["embed"]["embed"]["embed"]["include_static_vectors"] = False
+            spelled["embed"]["include_static_vectors"] = False
+        if SPELLING not in parts:
+            remembered["embed"] = spelled["embed"]
         if RECURRENCE not in parts:
             encode = tok2vec["encode"]
             tok2vec["encode"] = {

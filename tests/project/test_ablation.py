@@ -23,10 +23,11 @@ def encoders(config):
 def test_every_part_is_there_alone_and_left_out(ablation):
     found = ablation.variants()
     assert found[ablation.ALONE] == [] and found[ablation.WHOLE] == list(ablation.PARTS)
-    assert len({tuple(parts) for parts in found.values()}) == len(found) == 10
+    assert len({tuple(parts) for parts in found.values()}) == len(found) == 12
     for parts in found.values():
         # Raw text without a teacher teaches nothing.
         assert ablation.RAW not in parts or ablation.TEACHER in parts
+        assert ablation.SPELLING not in parts or ablation.LEXICON in parts
     for part in ablation.PARTS:
         assert any(name.startswith("- ") and part not in found[name] for name in found)
 
@@ -50,7 +51,11 @@ def test_what_is_left_out_is_gone(ablation):
         assert nothing["components"][name]["distillation"] is None
     whole = ablation.make_config(FAST, ablation.PARTS, 100)
     for mine, its in zip(encoders(nothing), encoders(whole), strict=True):
-        assert not mine["embed"]["embed"]["embed"]["include_static_vectors"]
+        assert mine["embed"]["embed"] == {
+            **its["embed"]["embed"]["embed"],
+            "include_static_vectors": False,
+        }
+        assert its["embed"]["embed"]["@architectures"] == "spacy-skd.SpelledVectors.v1"
         assert its["embed"]["embed"]["embed"]["include_static_vectors"]
         assert mine["encode"]["@architectures"] == "spacy.MaxoutWindowEncoder.v2"
         assert mine["encode"]["depth"] == 2 * its["encode"]["depth"]
@@ -58,7 +63,11 @@ def test_what_is_left_out_is_gone(ablation):
     taught = ablation.make_config(FAST, [ablation.TEACHER], 100)
     assert taught["corpora"]["train"]["@readers"] == "spacy.Corpus.v1"
     assert taught["components"]["ner"]["distillation"]
-    for config in (nothing, taught, whole):
+    listed = ablation.make_config(FAST, [ablation.LEXICON], 100)
+    for mine in encoders(listed):
+        assert mine["embed"]["embed"]["@architectures"] == "spacy.MultiHashEmbed.v2"
+        assert mine["embed"]["embed"]["include_static_vectors"]
+    for config in (nothing, taught, whole, listed):
         config.interpolate()
 
 
