@@ -82,7 +82,7 @@ def _best(unary: Tensor, before: Tensor, lengths: List[int], k: int) -> Tuple[Te
     transitions, start = before[0], before[1, 0]
     entering = start.expand(len(layout.is_first), -1)
     if len(layout.rounds) > 1:
-        scores, last_tags, first_tags = _meet(layout, tokens, transitions, start)
+        scores, last_tags, first_tags = _best_joints(layout, tokens, transitions, start)
         entering = torch.where(layout.is_first[:, None], start, transitions[first_tags])
     forward = torch.empty_like(tokens)
     torch.add(entering, tokens[layout.steps[0]], out=forward[layout.steps[0]])
@@ -115,7 +115,7 @@ def _piece_length(lengths: List[int], n_tags: int) -> int:
     return PIECE if saved * _STEP > sum(lengths) * float(n_tags) ** 3 else longest
 
 
-def _meet(
+def _best_joints(
     layout: Layout, tokens: Tensor, transitions: Tensor, start: Tensor
 ) -> Tuple[Tensor, Tensor, Tensor]:
     """The best tags where pieces meet.

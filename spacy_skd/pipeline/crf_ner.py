@@ -312,7 +312,7 @@ class CRFEntityRecognizer(StructuredPipe):
         """The tags of labels that a teacher knows: bool, (n_tags,)."""
         return self.scheme.index_in(TagScheme(self.scheme.name, labels)) >= 0
 
-    def _meet(self, examples: List[Example]) -> None:
+    def _add_new_labels(self, examples: List[Example]) -> None:
         # As spaCy's `ner`, which learns labels as they come.
         for label in sorted({label for eg in examples for label in self._gold_labels(eg)}):
             self.add_label(label)

@@ -260,8 +260,8 @@ class StructuredPipe(TrainablePipe):
         sample = [eg.predicted for eg in islice(get_examples(), 10) if len(eg.predicted)]
         self.model.initialize(X=sample or [Doc(self.vocab, words=["x"])])
 
-    def _meet(self, examples: List[Example]) -> None:
-        """Prepare for a batch; nothing here.
+    def _add_new_labels(self, examples: List[Example]) -> None:
+        """Add the labels of a batch that come up in training; nothing here.
 
         examples (List[Example]): The batch.
         """
@@ -306,7 +306,7 @@ class StructuredPipe(TrainablePipe):
         """
         examples = list(examples)
         validate_examples(examples, f"{type(self).__name__}.update")
-        self._meet(examples)
+        self._add_new_labels(examples)
         docs = [eg.predicted for eg in examples]
         return self._learn(
             docs, lambda scores: self.batch_loss(examples, scores), drop, sgd, losses
