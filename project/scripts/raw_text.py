@@ -86,13 +86,14 @@ def main(
     wanted: Annotated[
         Optional[List[Path]], typer.Option(help="Do nothing unless the file is one of these")
     ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Take one of so many paragraphs")] = 1,
 ) -> None:
     """Write the raw text that a student learns from by its teacher alone, one paragraph a line."""
     if not is_wanted(output, wanted):
         msg.info(f"{output} is not asked for: the raw text is another file")
         return
     try:
-        texts = find_texts(assets)
+        texts = find_texts(assets)[::every]
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = output.with_name(f".{output.name}")
         srsly.write_jsonl(temporary, texts)

@@ -56,6 +56,14 @@ def test_texts_that_lie_ready_are_taken_as_they_are(raw_text, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["raw.jsonl"]
 
 
+def test_one_of_so_many_paragraphs(raw_text, tmp_path):
+    (tmp_path / "MASC").mkdir()
+    texts = [{"text": str(i)} for i in range(10)]
+    srsly.write_jsonl(tmp_path / "MASC" / "raw.jsonl", texts)
+    raw_text.main(tmp_path / "raw.jsonl", tmp_path, every=4)
+    assert list(srsly.read_jsonl(tmp_path / "raw.jsonl")) == texts[::4]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
