@@ -13,7 +13,7 @@ import importlib.metadata
 import json
 import sys
 
-ABSENT = ("torch", "transformers", "spacy_transformers")
+ABSENT = ("torch", "transformers", "spacy_transformers", "spacy_curated_transformers")
 TRAINING = (
     "spacy_skd.distributions",
     "spacy_skd.teacher",
