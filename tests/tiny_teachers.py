@@ -445,7 +445,6 @@ def curated_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher of spaCy's own components on a small random transformer of
     spacy-curated-transformers, put together as `en_core_web_trf` is."""
     pytest.importorskip("spacy_transformers")
-    pytest.importorskip("spacy_curated_transformers")
     folder = tmp_path_factory.mktemp("curated")
     transformer = _CURATED.format(vocab_size=save_bert(folder, 1), name=folder)
     nlp = make_cnn(tagged_docs, 0, _with_upstream(_STOCK, transformer, _CURATED_LISTENER))

@@ -140,7 +140,7 @@ def keep_lexicon(
         are no frequent words to add.
     """
     if not frequent or find_spec("wordfreq") is None or not frequent_words(lang, 1, "ORTH"):
-        # Where every word of training has a vector, little is learned of those without one.
+        # What a student gains by are words that its texts have not got.
         msg.warn(
             "The student gets no vectors of words: they help where there are those of words that "
             "its texts have not got, which takes --frequent and the library wordfreq (pip install "

@@ -101,12 +101,12 @@ def _vectors(ops: Ops, vocab: Vocab, keys: numpy.ndarray, is_spelled: numpy.ndar
     data: Any = ops.asarray2f(table.data)
     found = data[xp.asarray(rows)]
     words, index = numpy.unique(keys[missing], return_inverse=True)
-    ngrams = [ngram_rows(vocab.strings[int(word)], table.key2row) for word in words]
+    rows_of = [ngram_rows(vocab.strings[int(word)], table.key2row) for word in words]
     means = xp.zeros((len(words), data.shape[1]), dtype="f")
-    some = numpy.flatnonzero([len(of_word) for of_word in ngrams])
+    some = numpy.flatnonzero([len(of_word) for of_word in rows_of])
     if len(some):
-        flat = xp.asarray(numpy.concatenate([ngrams[i] for i in some]))
-        lengths = ops.asarray1i([len(ngrams[i]) for i in some])
+        flat = xp.asarray(numpy.concatenate([rows_of[i] for i in some]))
+        lengths = ops.asarray1i([len(rows_of[i]) for i in some])
         means[xp.asarray(some)] = ops.reduce_mean(data[flat], lengths)
     found[xp.asarray(missing)] = means[xp.asarray(index)]
     return cast(Floats2d, found)
