@@ -6,12 +6,14 @@ for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "NUMEXPR", "VECLIB_MAXIMUM", "RAY
     os.environ[f"{name}_NUM_THREADS"] = "1"  # read when numpy and torch are first imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import ctypes  # noqa: E402
 import multiprocessing  # noqa: E402
 import platform  # noqa: E402
 from concurrent.futures import ProcessPoolExecutor  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Annotated, List, Optional, Tuple  # noqa: E402
 
+import blis.cy  # noqa: E402
 import numpy  # noqa: E402
 import torch  # noqa: E402
 import typer  # noqa: E402
@@ -20,6 +22,17 @@ from wasabi import table  # noqa: E402
 from .topics import ON_GPU, TOPICS, measure_topic  # noqa: E402
 
 HEADER = ("what", "peer", "ours", "peer's", "peer / ours (range)", "target")
+
+
+def blis_kernels() -> str:
+    """Which kernels thinc's BLIS takes on this processor: "generic" where it knows none for it.
+    Peers that multiply by BLIS are several times slower then than they would be.
+
+    RETURNS (str): What BLIS calls them.
+    """
+    library = ctypes.CDLL(blis.cy.__file__)
+    library.bli_arch_string.restype = ctypes.c_char_p
+    return library.bli_arch_string(library.bli_arch_query_id()).decode()
 
 
 def main(
@@ -33,7 +46,7 @@ def main(
     gpu_id: Annotated[int, typer.Option(help="Both sides' device, -1 for the CPU")] = -1,
 ) -> None:
     """Measure speed and memory beside peers."""
-    device = f"{platform.machine()}, one thread"
+    device = f"{platform.machine()}, one thread, BLIS's kernels {blis_kernels()}"
     if gpu_id >= 0:
         device = torch.cuda.get_device_name(gpu_id)
     names = list(ON_GPU if gpu_id >= 0 else TOPICS) if only is None else only.split(",")

@@ -310,7 +310,8 @@ class CRFEntityRecognizer(StructuredPipe):
 
     def _known_to(self, labels: Iterable[str]) -> numpy.ndarray:
         """The tags of labels that a teacher knows: bool, (n_tags,)."""
-        return self.scheme.index_in(TagScheme(self.scheme.name, labels)) >= 0
+        known = set(labels)
+        return numpy.array([tag == "O" or tag[2:] in known for tag in self.scheme.tags])
 
     def _add_new_labels(self, examples: List[Example]) -> None:
         # As spaCy's `ner`, which learns labels as they come.

@@ -170,6 +170,28 @@ def test_a_map_in_the_config(
         assert part in report, report
 
 
+@pytest.mark.parametrize("name", ["PosteriorKL", "StructuralCE", "TopK", "HardLabels"])
+@pytest.mark.parametrize("kind", ["cnn", "stock"])
+def test_training_where_labels_are_one(
+    kind: str,
+    name: str,
+    request: pytest.FixtureRequest,
+    init_student: Callable[..., Language],
+    gold: SimpleNamespace,
+) -> None:
+    nlp = init_student(
+        {
+            "paths.teacher": str(request.getfixturevalue(f"{kind}_teacher")),
+            "initialize.before_init.label_maps": {"ner": {"PER": "NAME", "LOC": "NAME"}},
+            "initialize.components": {"ner": {"labels": ["NAME"]}},
+            "components.ner.distillation": {"@losses": f"spacy-skd.{name}.v1"},
+        }
+    )
+    examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False)]
+    assert nlp.update(examples)["ner_distill"] > 0
+    assert nlp.get_pipe("ner").labels == ("NAME",)
+
+
 def test_labels_with_a_colon(
     cnn_teacher: Path, init_student: Callable[..., Language], tmp_path: Path
 ) -> None:
