@@ -32,6 +32,7 @@ from .student_config import (
     attach_block,
     corpus_block,
     corpus_name,
+    left_out,
     make_config,
     with_attach_block,
     with_raw,
@@ -122,6 +123,8 @@ def distill_cli(
             teacher, path, raw, cache, output_path, overrides, optimize=optimize
         )
         if path is None:
+            if missing := left_out(teacher, config):
+                msg.info(f"The student has no {', '.join(missing)} as its teacher has")
             config = with_lexicon(config, teacher, output_path, overrides, frequent, use_gpu)
         distill(config, output_path, use_gpu=use_gpu)
 

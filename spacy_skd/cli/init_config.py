@@ -7,7 +7,7 @@ from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from .app import errors_in_a_sentence, skd
-from .student_config import Optimize, make_config, with_vectors
+from .student_config import Optimize, left_out, make_config, with_vectors
 
 
 @skd.command("init-config")
@@ -38,6 +38,8 @@ def init_config_cli(
     else:
         output_file.write_text(config.to_str(interpolate=False), encoding="utf8")
         msg.good(f"Saved the config to {output_file}")
+        if missing := left_out(teacher, config):
+            msg.info(f"Of the teacher it leaves out {', '.join(missing)}")
         print(
             f"spacy distill {teacher} {output_file} --output student --paths.train train.spacy "
             "--paths.dev dev.spacy\n"

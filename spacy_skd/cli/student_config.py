@@ -1,5 +1,6 @@
 """Training configs of students: made for a teacher, or completed with one."""
 
+import re
 from enum import Enum
 from pathlib import Path
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
@@ -9,7 +10,7 @@ from thinc.api import Config
 
 from ..corpora.raw import RawCorpus
 from ..teacher.attach import find
-from ..teacher.component import ENTITIES, PARSES
+from ..teacher.component import ENCODERS, ENTITIES, PARSES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 ATTACH = "spacy-skd.attach_teacher.v1"
@@ -46,35 +47,55 @@ def make_config(teacher: str, optimize: Optimize = Optimize.efficiency) -> Confi
     """
     its = load_config(find(teacher) / "config.cfg", interpolate=True)
     template = _template(optimize)
-    names: Dict[str, str] = {}
-    for ours in template["nlp"]["pipeline"]:
-        for name in its["nlp"]["pipeline"]:
-            if _factory(its, name) in _KIN[template["components"][ours]["factory"]]:
-                names[ours] = name
-    order = its["nlp"]["pipeline"].index
-    names = dict(sorted(names.items(), key=lambda pair: order(pair[1])))
-    if not names:
+    # By the names of the teacher's components: those of the template.
+    taught = {
+        name: ours
+        for name in _enabled(its)
+        for ours, block in template["components"].items()
+        if _factory(its, name) in _KIN[block["factory"]]
+    }
+    if not taught:
         raise ValueError(
             f'The teacher "{teacher}" has no component that sets entities or a parse, as far as '
-            f"their factories tell (its pipeline: {its['nlp']['pipeline']}): write a config that "
+            f"their factories tell (its pipeline: {_enabled(its)}): write a config that "
             "names the component in [initialize.before_init.student_to_teacher]."
         )
-    config = only(template, names)
+    config = only(template, set(taught.values()))
     config["nlp"]["lang"] = its["nlp"]["lang"]
     config["nlp"]["tokenizer"] = its["nlp"]["tokenizer"]
-    if any(_factory(its, name) not in _KIN for name in names.values()):
+    if any(_factory(its, name) not in _KIN for name in taught):
         config["corpora"]["train"]["max_length"] = _BEAM_MAX_LENGTH
-    config["nlp"]["pipeline"] = list(names.values())
-    # References between settings of a component carry its name.
-    text = {ours: Config({"component": template["components"][ours]}).to_str() for ours in names}
-    config["components"] = {}
-    for ours, name in names.items():
-        renamed = text[ours].replace("${components." + ours + ".", "${components." + name + ".")
-        config["components"][name] = Config().from_str(renamed, interpolate=False)["component"]
+    config["nlp"]["pipeline"] = list(taught)
+    config["components"] = {
+        name: _renamed(template["components"][ours], ours, name) for name, ours in taught.items()
+    }
     _use_vectors(config, False)
     config = with_teacher(config, teacher)
     config["initialize"]["before_init"]["copy_tokenizer"] = True
     return config
+
+
+def _renamed(component: Any, old: str, new: str) -> Any:
+    """A component's block, in which references between its settings carry another name: resolved,
+    where that is none that a reference can carry."""
+    is_word = re.fullmatch(r"\w+", new) is not None
+    section = f"components.{new}" if is_word else "component"
+    text = Config({"component": component}).to_str(interpolate=False)
+    text = text.replace("${components." + old + ".", "${" + section + ".")
+    return Config().from_str(text, interpolate=not is_word)["component"]
+
+
+def left_out(teacher: str, config: Config) -> List[str]:
+    """What of a teacher a student has not got.
+
+    teacher (str): The teacher: a folder or an installed package.
+    config (Config): The student's config, from `make_config`.
+    RETURNS (List[str]): Its components that are not learned, but for encoders of tokens, which are
+        nothing on their own.
+    """
+    its = load_config(find(teacher) / "config.cfg", interpolate=True)
+    missing = [name for name in _enabled(its) if name not in config["nlp"]["pipeline"]]
+    return [name for name in missing if _factory(its, name) not in ENCODERS]
 
 
 def with_vectors(config: Config, path: Path) -> Config:
@@ -149,7 +170,7 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
         its = load_config(find(_listed(of_name)[0]) / "config.cfg", interpolate=True)
         its_name = names.get(name, name)
         if its_name not in its["nlp"]["pipeline"]:
-            kin = [n for n in its["nlp"]["pipeline"] if _factory(its, n) in _KIN[factory]]
+            kin = [n for n in _enabled(its) if _factory(its, n) in _KIN[factory]]
             if len(kin) != 1:
                 raise ValueError(
                     f'The teacher "{_listed(of_name)[0]}" has no component "{its_name}" and '
@@ -316,6 +337,12 @@ def factory_of(config: Config, name: str) -> str:
         return settings.get("factory", "")
     its = load_config(find(source) / "config.cfg", interpolate=True)
     return _factory(its, settings.get("component", name))
+
+
+def _enabled(config: Config) -> List[str]:
+    """RETURNS (List[str]): The components that a pipeline runs when it is loaded."""
+    disabled = config["nlp"].get("disabled", ())
+    return [name for name in config["nlp"]["pipeline"] if name not in disabled]
 
 
 def _factory(config: Config, name: str) -> str:

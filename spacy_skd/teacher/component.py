@@ -160,9 +160,7 @@ _TAGS = {
 ENTITIES = {"ner", "beam_ner", "crf_ner"}
 PARSES = {"parser", "beam_parser", "biaffine_parser"}
 _SENTENCES = PARSES | {"senter", "sentencizer"}
-
-
-_TOKENS = {"tok2vec", "transformer", "curated_transformer"}
+ENCODERS = {"tok2vec", "transformer", "curated_transformer"}
 
 
 def runs_before(config: Config, component: TeacherComponent) -> List[str]:
@@ -177,7 +175,7 @@ def runs_before(config: Config, component: TeacherComponent) -> List[str]:
     upstream = pipeline[: pipeline.index(component.name)]
     settings = {name: config["components"][name] for name in [*upstream, component.name]}
     factory = {name: block.get("factory", "") for name, block in settings.items()}
-    known = _TAGS | ENTITIES | _SENTENCES | _TOKENS
+    known = _TAGS | ENTITIES | _SENTENCES | ENCODERS
     if not all(of in known for of in factory.values()):
         return upstream
     if any(_reads_annotation(block) for block in settings.values()):

@@ -392,6 +392,32 @@ def test_a_config_for_what_the_teacher_has(cnn_teacher: Path, tmp_path: Path) ->
         make_config(str(tmp_path / "nothing"))
 
 
+def test_all_that_a_teacher_has_is_learned_or_named(stock_teacher: Path, tmp_path: Path) -> None:
+    """Components in any number, under any name; none that does not run when it is loaded."""
+    nlp = spacy.load(stock_teacher)
+    nlp.rename_pipe("ner", "my-ner")
+    nlp.add_pipe("ner", name="products", source=spacy.load(stock_teacher))
+    nlp.add_pipe("entity_ruler")
+    nlp.disable_pipe("parser")
+    nlp.to_disk(tmp_path / "teacher")
+    said = run("skd", "init-config", tmp_path / "teacher", tmp_path / "student.cfg")
+    assert "leaves out tagger, entity_ruler" in said
+    config = spacy.util.load_config(tmp_path / "student.cfg", interpolate=True)
+    assert config["nlp"]["pipeline"] == ["my-ner", "products"]
+    for name in config["nlp"]["pipeline"]:
+        tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
+        assert tok2vec["embed"]["embed"]["embed"]["width"] == tok2vec["encode"]["width"]
+    # What can be a reference is one, for those who change it.
+    text = (tmp_path / "student.cfg").read_text(encoding="utf8")
+    assert "${components.products." in text and "${components.my-ner" not in text
+    (tmp_path / "texts.txt").write_text("Ada likes Paris.\nAda is here.\n", encoding="utf8")
+    arguments = ["--raw", tmp_path / "texts.txt", "--output", tmp_path / "out", "--frequent", "0"]
+    said = run("distill", tmp_path / "teacher", *arguments, *SHORT)
+    assert "The student has no tagger, entity_ruler" in said
+    student = spacy.load(tmp_path / "out" / "model-best")
+    assert student.pipe_names == ["my-ner", "products"]
+
+
 def test_components_without_an_objective_learn_by_the_default(
     cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
 ) -> None:
