@@ -64,7 +64,7 @@ def hold_out(raw: Sequence[Path], config: Config, output_path: Path) -> Tuple[Pa
     about_path.unlink(missing_ok=True)
     train: List[str] = []
     held_out: List[str] = []
-    for i, text in enumerate(dict.fromkeys(_texts(raw, config["nlp"]["lang"]))):
+    for i, text in enumerate(dict.fromkeys(_texts(raw))):
         (held_out if i % _ONE_IN == 0 and len(held_out) < _AT_MOST else train).append(text)
     if not train:
         raise ValueError(
@@ -76,7 +76,7 @@ def hold_out(raw: Sequence[Path], config: Config, output_path: Path) -> Tuple[Pa
         "student agrees with its teacher"
     )
     annotated = DocBin(store_user_data=False)
-    for doc in _annotate(held_out, config["nlp"]["lang"], _taught(config, learns_from, maps)):
+    for doc in _annotate(held_out, _taught(config, learns_from, maps)):
         annotated.add(doc)
     _write(train_path, lambda path: srsly.write_jsonl(path, [{"text": text} for text in train]))
     _write(dev_path, annotated.to_disk)
@@ -90,8 +90,8 @@ def stamp(path: Path) -> List[List[Any]]:
     return [[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats]
 
 
-def _texts(raw: Sequence[Path], lang: str) -> Iterator[str]:
-    blank = spacy.blank(lang)
+def _texts(raw: Sequence[Path]) -> Iterator[str]:
+    blank = spacy.blank("xx")  # its tokens are of no account
     for path in raw:
         for eg in RawCorpus(path)(blank):
             if eg.reference.text.strip():
@@ -147,11 +147,11 @@ def _taught(
     return sorted(found, key=lambda student: student.is_parser)
 
 
-def _annotate(texts: Sequence[str], lang: str, students: List[_Taught]) -> Iterator[Doc]:
+def _annotate(texts: Sequence[str], students: List[_Taught]) -> Iterator[Doc]:
     """Texts with the entities and the parse that students learn, by their labels, in the tokens of
     the parser's teacher where there is one. What else the teachers set, the students never see.
     """
-    blank = spacy.blank(lang)
+    blank = spacy.blank("xx")  # its teacher reads a text in tokens of its own
     for batch in minibatch(texts, _AT_A_TIME):
         examples = [Example(doc, doc.copy()) for doc in map(blank.make_doc, batch)]
         entities: List[List[Tuple[int, int, str]]] = [[] for _ in batch]

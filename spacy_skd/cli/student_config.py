@@ -10,7 +10,7 @@ from thinc.api import Config
 
 from ..corpora.raw import RawCorpus
 from ..teacher.attach import find
-from ..teacher.component import ENCODERS, ENTITIES, PARSES
+from ..teacher.component import ENCODERS, ENTITIES, PARSES, enabled
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 ATTACH = "spacy-skd.attach_teacher.v1"
@@ -50,14 +50,14 @@ def make_config(teacher: str, optimize: Optimize = Optimize.efficiency) -> Confi
     # By the names of the teacher's components: those of the template.
     taught = {
         name: ours
-        for name in _enabled(its)
+        for name in enabled(its)
         for ours, block in template["components"].items()
         if _factory(its, name) in _KIN[block["factory"]]
     }
     if not taught:
         raise ValueError(
             f'The teacher "{teacher}" has no component that sets entities or a parse, as far as '
-            f"their factories tell (its pipeline: {_enabled(its)}): write a config that "
+            f"their factories tell (its pipeline: {enabled(its)}): write a config that "
             "names the component in [initialize.before_init.student_to_teacher]."
         )
     config = only(template, set(taught.values()))
@@ -94,7 +94,7 @@ def left_out(teacher: str, config: Config) -> List[str]:
         nothing on their own.
     """
     its = load_config(find(teacher) / "config.cfg", interpolate=True)
-    missing = [name for name in _enabled(its) if name not in config["nlp"]["pipeline"]]
+    missing = [name for name in enabled(its) if name not in config["nlp"]["pipeline"]]
     return [name for name in missing if _factory(its, name) not in ENCODERS]
 
 
@@ -170,7 +170,7 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
         its = load_config(find(_listed(of_name)[0]) / "config.cfg", interpolate=True)
         its_name = names.get(name, name)
         if its_name not in its["nlp"]["pipeline"]:
-            kin = [n for n in _enabled(its) if _factory(its, n) in _KIN[factory]]
+            kin = [n for n in enabled(its) if _factory(its, n) in _KIN[factory]]
             if len(kin) != 1:
                 raise ValueError(
                     f'The teacher "{_listed(of_name)[0]}" has no component "{its_name}" and '
@@ -337,12 +337,6 @@ def factory_of(config: Config, name: str) -> str:
         return settings.get("factory", "")
     its = load_config(find(source) / "config.cfg", interpolate=True)
     return _factory(its, settings.get("component", name))
-
-
-def _enabled(config: Config) -> List[str]:
-    """RETURNS (List[str]): The components that a pipeline runs when it is loaded."""
-    disabled = config["nlp"].get("disabled", ())
-    return [name for name in config["nlp"]["pipeline"] if name not in disabled]
 
 
 def _factory(config: Config, name: str) -> str:

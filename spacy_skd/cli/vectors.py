@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, List, Optional, Tuple
 
-import spacy
 import srsly
 from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from spacy.language import Language
@@ -68,7 +67,8 @@ def vectors_cli(
         Opt(
             "--component",
             "-n",
-            help="The teacher's component whose token vectors to take. If not set, the first",
+            help="The teacher's component whose token vectors to take. If not set, the first that "
+            "has some, of those for entities and parses if there is one",
         ),
     ] = None,
     force: Annotated[
@@ -196,8 +196,7 @@ def make_lexicon(
     reader = WordReader(teacher, component, gpu_id)
     if attr is None:
         attr = "ORTH" if reader.tells_case() else "LOWER"
-    nlp = spacy.blank(reader.lang)
-    forms = count_words(eg for corpus in corpora for eg in corpus(nlp))
+    forms = count_words(eg for corpus in corpora for eg in corpus(reader.nlp))
     counts = forms
     if attr == "LOWER":
         counts = Counter()
@@ -235,13 +234,14 @@ def frequent_words(lang: str, n: int, attr: str) -> List[str]:
             "--frequent needs the library wordfreq: pip install spacy_skd[vectors], or give a list "
             "of words as a .txt file."
         ) from None
-    if lang not in wordfreq.available_languages():
+    try:
+        found: List[str] = wordfreq.top_n_list(lang, n)
+    except LookupError:
         msg.warn(
             f'wordfreq has no list of the language "{lang}": the words are those of the texts '
             "alone. A list of words can be given as one of them, a .txt file."
         )
         return []
-    found: List[str] = wordfreq.top_n_list(lang, n)
     if attr == "LOWER":
         return [word.lower() for word in found]
     return [form for word in found for form in dict.fromkeys((word, word.capitalize()))]

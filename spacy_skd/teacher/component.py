@@ -163,6 +163,12 @@ _SENTENCES = PARSES | {"senter", "sentencizer"}
 ENCODERS = {"tok2vec", "transformer", "curated_transformer"}
 
 
+def enabled(config: Config) -> List[str]:
+    """RETURNS (List[str]): The components that a pipeline of this config runs when it is loaded."""
+    disabled = config["nlp"].get("disabled", ())
+    return [name for name in config["nlp"]["pipeline"] if name not in disabled]
+
+
 def runs_before(config: Config, component: TeacherComponent) -> List[str]:
     """The components of a pipeline that make a difference to one of them.
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..models.spelled_vectors import ngram_forms, ngram_key
 from ..scores import STRUCTURE
-from .component import BeamSettings, TeacherComponent
+from .component import ENTITIES, PARSES, BeamSettings, TeacherComponent, enabled
 from .loaded_pipeline import LoadedPipeline, content_of
 
 # Words that are read at a time, and how many are sorted by length before.
@@ -82,7 +82,9 @@ class Lexicon:
         RETURNS (Tuple[Language, float]): The pipeline, and the share of the words' squared vectors
             that their n-grams keep.
         """
-        nlp = spacy.blank(lang)
+        # Of this pipeline's own nothing is used: it has the tokenizer that needs no other library.
+        tokenizer = {"@tokenizers": "spacy.Tokenizer.v1"}
+        nlp = spacy.blank(lang, config={"nlp": {"tokenizer": tokenizer}})
         n_words, data, kept = len(self.words), self.vectors, 0.0
         ngrams: List[str] = []
         if n_ngrams:
@@ -130,7 +132,8 @@ class WordReader:
     before one of its components, to the token vector that this component sees.
 
     path (Path): The teacher's folder.
-    component (Optional[str]): The component; None for the first that has token vectors.
+    component (Optional[str]): The component; None for the first that has token vectors, of those
+        for entities and parses if there is one.
     gpu_id (int): The device, -1 for the CPU.
     RAISES (ValueError): If there is no such component.
     """
@@ -138,15 +141,20 @@ class WordReader:
     def __init__(self, path: Path, component: Optional[str], gpu_id: int) -> None:
         config = spacy.util.load_config(path / "config.cfg", interpolate=True)
         self.lang: str = config["nlp"]["lang"]
-        name = component or _first_with_tok2vec(config, path)
-        if name not in config["nlp"]["pipeline"]:
+        self.component = component or _first_with_tok2vec(config, path)
+        if self.component not in config["nlp"]["pipeline"]:
             raise ValueError(
-                f'The teacher "{path}" has no component "{name}" (it has '
+                f'The teacher "{path}" has no component "{self.component}" (it has '
                 f"{config['nlp']['pipeline']}): name one with --component."
             )
-        self._component = TeacherComponent(name, STRUCTURE, (), None, BeamSettings())
+        self._component = TeacherComponent(self.component, STRUCTURE, (), None, BeamSettings())
         self._pipeline = LoadedPipeline(path, [self._component], gpu_id=gpu_id)
-        self._tok2vec = _tok2vec_of(self._pipeline.nlp, name)
+        self._tok2vec = _tok2vec_of(self.nlp, self.component)
+
+    @property
+    def nlp(self) -> Language:
+        """RETURNS (Language): The teacher, whose tokenizer tells what words a text has."""
+        return self._pipeline.nlp
 
     def tells_case(self) -> bool:
         """RETURNS (bool): Whether words that differ in case alone have different vectors."""
@@ -167,7 +175,7 @@ class WordReader:
         return vectors
 
     def _read(self, words: List[str]) -> numpy.ndarray:
-        vocab = self._pipeline.nlp.vocab
+        vocab = self.nlp.vocab
         examples = []
         for word in words:
             doc = Doc(vocab, words=[word], spaces=[False])
@@ -188,10 +196,16 @@ def _batches(words: Sequence[str]) -> Iterator[List[int]]:
 
 
 def _first_with_tok2vec(config: Config, path: Path) -> str:
-    for name in config["nlp"]["pipeline"]:
-        model = config["components"][name].get("model")
-        if isinstance(model, dict) and "tok2vec" in model:
-            return str(name)
+    """The component that students of entities and parses, if they can, learn from as well."""
+    blocks = {name: config["components"][name] for name in enabled(config)}
+    found = [
+        name
+        for name, block in blocks.items()
+        if isinstance(block.get("model"), dict) and "tok2vec" in block["model"]
+    ]
+    taught = [name for name in found if blocks[name].get("factory") in ENTITIES | PARSES]
+    if found:
+        return (taught or found)[0]
     raise ValueError(
         f'No component of the teacher "{path}" has token vectors (it has '
         f"{config['nlp']['pipeline']}): take a pipeline with a component on a tok2vec or a "

@@ -392,6 +392,21 @@ def test_a_config_for_what_the_teacher_has(cnn_teacher: Path, tmp_path: Path) ->
         make_config(str(tmp_path / "nothing"))
 
 
+def test_no_tokenizer_is_needed_but_the_teacher_s_own(
+    stock_teacher: Path, texts: Path, tmp_path: Path
+) -> None:
+    """spaCy's for Korean needs a library, and pipelines with another tokenizer do without it."""
+    teacher = tmp_path / "teacher"
+    shutil.copytree(stock_teacher, teacher)
+    config = spacy.util.load_config(teacher / "config.cfg")
+    config["nlp"]["lang"] = "ko"
+    config["nlp"]["tokenizer"] = {"@tokenizers": "spacy.Tokenizer.v1"}
+    config.to_disk(teacher / "config.cfg")
+    run("distill", teacher, "--raw", texts, "--output", tmp_path / "out", "--frequent", 30, *SHORT)
+    assert list(tmp_path.glob("out/lexicon-*"))
+    assert spacy.load(tmp_path / "out" / "model-best").lang == "ko"
+
+
 def test_all_that_a_teacher_has_is_learned_or_named(stock_teacher: Path, tmp_path: Path) -> None:
     """Components in any number, under any name; none that does not run when it is loaded."""
     nlp = spacy.load(stock_teacher)

@@ -59,7 +59,9 @@ def test_vectors_are_what_the_teacher_sees_of_a_word_alone(
 
     # Alone, in the teacher's own pipeline.
     loaded = spacy.load(teacher)
-    reader = WordReader(teacher, "parser" if name in STOCK else None, -1)
+    reader = WordReader(teacher, None, -1)
+    # Those of what students learn from, not of the tagger before it.
+    assert reader.component == ("parser" if name in STOCK else "ner")
     listed = ["Ada", "zebra", "n't"]
     raw = reader.read(listed)
     for word, vector in zip(listed, raw, strict=True):
@@ -136,12 +138,26 @@ def test_words_of_several_corpora_and_rare_ones_left_out(
     assert "zebra" not in expected
 
 
+def test_words_are_the_tokens_of_the_teacher(
+    stock_teacher: Path, words: Path, tmp_path: Path
+) -> None:
+    nlp: Any = spacy.load(stock_teacher)
+    infixes = [*nlp.Defaults.infixes, "_"]
+    nlp.tokenizer.infix_finditer = spacy.util.compile_infix_regex(infixes).finditer
+    nlp.to_disk(tmp_path / "teacher")
+    words.write_text("I see_it\n", encoding="utf8")
+    run(tmp_path / "teacher", words, tmp_path / "out", "--attr", "ORTH", "--ngrams", 0, *WIDTH)
+    vocab = spacy.load(tmp_path / "out").vocab
+    assert {vocab.strings[key] for key in vocab.vectors} == {"I", "see", "_", "it"}
+
+
 def test_frequent_words(
     cnn_teacher: Path, words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("wordfreq")
     assert frequent_words("en", 3, "LOWER") == ["the", "to", "and"]
     assert frequent_words("en", 2, "ORTH") == ["the", "The", "to", "To"]
+    assert len(frequent_words("hr", 3, "LOWER")) == 3  # by the list of what it calls "sh"
     assert frequent_words("xx", 3, "ORTH") == []
     assert 'no list of the language "xx"' in " ".join(capsys.readouterr().out.split())
     run(cnn_teacher, words, tmp_path / "out", "--frequent", 30, *WIDTH)
