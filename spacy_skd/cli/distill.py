@@ -22,7 +22,7 @@ from spacy.training.loop import train
 from thinc.api import Config
 from wasabi import msg
 
-from ..corpora.raw import KINDS
+from ..corpora.raw import KINDS, kind
 from ..teacher.attach import find
 from ..teacher.fill import comes_to_all, fill_cache, readings_of, training_examples
 from .app import Code, errors_in_a_sentence
@@ -107,8 +107,8 @@ def distill_cli(
     path = None
     while arguments and not arguments[0].startswith("--"):
         given = Path(arguments[0])
-        if raw and given.suffix in KINDS:
-            # Of "--raw texts/*.txt", which the shell expands, the option takes the first alone.
+        if raw and (kind(given) in KINDS or given.is_dir()):
+            # Of "--raw texts/*", which the shell expands, the option takes the first alone.
             raw.append(given)
         elif path is None:
             path = given

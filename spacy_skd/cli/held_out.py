@@ -16,8 +16,8 @@ from wasabi import msg
 from ..corpora.raw import RawCorpus
 from ..scores import STRUCTURE
 from ..teacher.attach import LabelMap, label_map
-from ..teacher.cache import digest_of_folder
 from ..teacher.component import BeamSettings, TeacherComponent
+from ..teacher.digests import digest_of_teacher
 from ..teacher.loaded_pipeline import ITS_OWN, LoadedPipeline
 from .student_config import attach_block, factory_of, teachers_of
 
@@ -52,7 +52,7 @@ def hold_out(raw: Sequence[Path], config: Config, output_path: Path) -> Tuple[Pa
     about = {
         "raw": [stamp(path) for path in raw],
         "teachers": {
-            name: [digest_of_folder(teacher).hex(), component]
+            name: [digest_of_teacher(teacher).hex(), component]
             for name, (teacher, component) in learns_from.items()
         },
         "label_maps": maps,

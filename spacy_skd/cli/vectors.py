@@ -15,7 +15,7 @@ from wasabi import msg
 
 from ..corpora.raw import RawCorpus
 from ..teacher.attach import find
-from ..teacher.cache import digest_of_folder
+from ..teacher.digests import digest_of_teacher
 from ..teacher.lexicon import Lexicon, WordReader, count_words
 from .app import Code, errors_in_a_sentence, skd
 from .held_out import stamp
@@ -149,7 +149,7 @@ def keep_lexicon(
         return None
     made_of = [
         [stamp(path) for path in texts],
-        digest_of_folder(teacher).hex(),
+        digest_of_teacher(teacher).hex(),
         frequent,
         _N_NGRAMS,
     ]

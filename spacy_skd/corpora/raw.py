@@ -1,7 +1,9 @@
 """spacy-skd.RawCorpus.v1: texts that only the teacher annotates."""
 
+import os
+import warnings
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple, Union
+from typing import Iterator, List, Optional, Set, Tuple, Union
 
 import srsly
 from spacy.language import Language
@@ -18,8 +20,9 @@ class RawCorpus:
     """Texts from .jsonl files ({"text": ...} a line), .txt files (a text a line, or a paragraph
     where lines were wrapped at a width) and .spacy files, whose annotation is left out.
 
-    path (Optional[Union[str, Path]]): A file, or a folder of such. With null, as configs have it
-        before a path is given, there is nothing to read.
+    path (Optional[Union[str, Path]]): A file, or a folder of such, in whatever folders below it;
+        what is hidden is left out. With null, as configs have it before a path is given, there is
+        nothing to read.
     RAISES (ValueError): If there is none.
     """
 
@@ -31,12 +34,18 @@ class RawCorpus:
         self.path = Path(path)
         if not self.path.exists():
             raise ValueError(f'There is no corpus "{path}": check the path.')
-        inside = sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
-        self.files = [file for file in inside if file.suffix in KINDS]
+        inside = _files_below(self.path) if self.path.is_dir() else [self.path]
+        self.files = [file for file in inside if kind(file) in KINDS]
         if not self.files:
             raise ValueError(
                 f'The corpus "{path}" is neither a .spacy, .jsonl or .txt file nor a folder of '
                 "such."
+            )
+        if others := sorted(set(inside) - set(self.files)):
+            warnings.warn(
+                f'Of the corpus "{path}" {len(others)} files are left out, such as '
+                f'"{others[0].name}": what can be read are .spacy, .jsonl and .txt files.',
+                stacklevel=2,
             )
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
@@ -47,7 +56,7 @@ class RawCorpus:
         RAISES (ValueError): If a file holds something else, or a text that is too long.
         """
         for file in self.files:
-            if file.suffix == ".spacy":
+            if kind(file) == ".spacy":
                 docs = (_without_annotation(doc, nlp) for doc in read_docs(file, nlp.vocab))
             else:
                 docs = (_make_doc(text, nlp, where) for where, text in _texts(file))
@@ -55,12 +64,33 @@ class RawCorpus:
                 yield Example(doc, doc.copy())
 
 
+def kind(file: Path) -> str:
+    """RETURNS (str): A file's suffix, in lower case: one of KINDS if it can be read."""
+    return file.suffix.lower()
+
+
+def _files_below(folder: Path) -> List[Path]:
+    """RETURNS (List[Path]): All files that are not hidden, also by way of links to folders."""
+    found: List[Path] = []
+    seen: Set[Path] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        # A link may lead back.
+        if Path(root).resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(Path(root).resolve())
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root) / name for name in files if not name.startswith(".")]
+    return sorted(file for file in found if file.is_file())
+
+
 def _texts(file: Path) -> Iterator[Tuple[str, str]]:
     """Each text of a .jsonl or .txt file, and where it is."""
     try:
-        with file.open(encoding="utf8") as lines:
-            if file.suffix == ".txt":
-                for i, text in unwrapped(lines):
+        # Files from Windows may begin with a mark of their encoding.
+        with file.open(encoding="utf-8-sig") as lines:
+            if kind(file) == ".txt":
+                for i, text in unwrapped(lines, str(file)):
                     yield f"line {i} of {file}", text
                 return
             for i, line in enumerate(lines, start=1):
@@ -79,6 +109,10 @@ def _text_of(line: str, where: str) -> str:
     text = found.get("text") if isinstance(found, dict) else None
     if not isinstance(text, str):
         raise ValueError(f'There is no {{"text": "..."}} in {where}, but {line[:40]}')
+    try:
+        text.encode("utf8")
+    except UnicodeEncodeError as err:
+        raise ValueError(f"The text in {where} has half a character ({err}): mend it.") from None
     return text
 
 

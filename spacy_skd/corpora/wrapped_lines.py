@@ -1,5 +1,6 @@
 """Texts whose lines were wrapped at a width, put together again."""
 
+import warnings
 from itertools import chain, islice, pairwise
 from typing import Iterable, Iterator, List, Tuple
 
@@ -7,22 +8,31 @@ import numpy
 
 HEAD = 1000  # lines that tell whether a file is wrapped
 NARROWEST = 40  # characters; shorter lines are words, names or verses
+FEWEST_CUT = 20  # full lines; of fewer, all may have the same length by chance
 LONGEST_WORD = 20  # what is longer is no word, but a line of a script without spaces
 
 
-def unwrapped(lines: Iterable[str]) -> Iterator[Tuple[int, str]]:
+def unwrapped(lines: Iterable[str], name: str = "a file") -> Iterator[Tuple[int, str]]:
     """The texts of a file: a line each, or, where the file is wrapped, lines that belong together.
 
     A line that is broken at a width has no room for the next one's first word. Where that holds for
-    more than half of the breaks, the file is wrapped, and the other breaks end a paragraph.
+    more than half of the breaks, the file is wrapped, and the other breaks end a paragraph. Lines
+    that are cut off at a width, within words, are texts all the same.
 
     lines (Iterable[str]): The lines.
+    name (str): What they are of, for a warning that tells of wrapped lines.
     YIELDS (Tuple[int, str]): The number of each text's first line, from 1, and the text. Blank
         lines are left out.
     """
     rest = (line.rstrip("\r\n") for line in lines)
     head = list(islice(rest, HEAD))
     width = _width(head)
+    if width:
+        warnings.warn(
+            f"The lines of {name} are wrapped at {width} characters, and those of a paragraph are "
+            "read as one text: where each is a text of its own, give a .jsonl file.",
+            stacklevel=2,
+        )
     begin, text, last = 0, "", ""
     for i, line in enumerate(chain(head, rest), start=1):
         if width and _is_full(last, line, width):
@@ -43,8 +53,12 @@ def _width(lines: List[str]) -> int:
         return 0
     # Something that can't be broken, such as an address, may be longer.
     width = int(numpy.quantile([len(line.rstrip()) for line in lines if line.strip()], 0.95))
-    full = sum(_is_full(line, following, width) for line, following in breaks)
-    return width if width >= NARROWEST and full > len(breaks) / 2 else 0
+    full = [line for line, following in breaks if _is_full(line, following, width)]
+    is_wrapped = width >= NARROWEST and len(full) > len(breaks) / 2
+    # Words are of all lengths, and rarely end just there.
+    n_exact = sum(len(line) == width for line in full)
+    is_cut_off = len(full) >= FEWEST_CUT and n_exact > 0.9 * len(full)
+    return width if is_wrapped and not is_cut_off else 0
 
 
 def _is_full(line: str, following: str, width: int) -> bool:

@@ -6,6 +6,7 @@ doc, the teacher's files, its component, and what is asked of it. It holds one d
 in other batches in each epoch.
 """
 
+import os
 import sqlite3
 import time
 import warnings
@@ -75,7 +76,7 @@ class ScoreCache:
 
     path (Path): The file, made where it is missing, or a folder: then all SQLite files in it are
         read, whatever they are called, and what is new goes to one of them. So caches are merged by
-        being put into one folder.
+        being put into one folder. What is there and can't be written is read all the same.
     read_only (bool): Leave the files as they are; nothing can be written then.
     RAISES (ValueError): Here and later, if there is another kind of file, or it can't be made, read
         or written.
@@ -84,10 +85,12 @@ class ScoreCache:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self.is_full = False
+        self._read_only = read_only
         with self._explained():
             is_folder = path.is_dir()
             files = sorted(filter(_is_sqlite, path.iterdir())) if is_folder else []
-            if read_only:
+            if read_only or (path.exists() and not _can_be_written(path, is_folder)):
+                self._read_only = True
                 opened = map(_open_to_read, files if is_folder else [path])
                 self._all = [db for db in opened if _has_scores(db)]
                 return
@@ -121,6 +124,8 @@ class ScoreCache:
         about (str): Which teacher's component they are of; for `holdings`.
         """
         rows = [(key, encode(entry), count_tokens(entry)) for key, entry in entries.items()]
+        if self._read_only:
+            self._keep_no_more("can't be written")
         if self.is_full:
             return
         with self._explained(), self._unless_full():
@@ -179,12 +184,16 @@ class ScoreCache:
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise
-            self.is_full = True
+            self._keep_no_more("is on a disk that is full")
+
+    def _keep_no_more(self, why: str) -> None:
+        if not self.is_full:
             warnings.warn(
-                f'The disk of the teacher\'s cache "{self.path}" is full: what the teacher reads '
-                "from now on is not kept.",
+                f'The teacher\'s cache "{self.path}" {why}: what the teacher reads from now on is '
+                "not kept.",
                 stacklevel=2,
             )
+        self.is_full = True
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -210,21 +219,18 @@ def entry_key(teacher: bytes, reading: Sequence[Any], content: bytes) -> bytes:
     return sha256(b"\0".join((asked, teacher, content))).digest()
 
 
-def digest_of_folder(path: Path) -> bytes:
-    """A digest of all files below a folder, with their names.
-
-    path (Path): The folder.
-    RETURNS (bytes): The digest.
-    """
-    digest = sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(file.relative_to(path).as_posix().encode("utf8"))
-        digest.update(sha256(file.read_bytes()).digest())
-    return digest.digest()
-
-
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=TIMEOUT)
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    wal = path.with_name(f"{path.name}-wal")
+    if not wal.exists() and not os.access(path.parent, os.W_OK):
+        # Else SQLite makes files of its own beside it, where others may be writing.
+        uri += "&immutable=1"
+    return sqlite3.connect(uri, uri=True, timeout=TIMEOUT)
+
+
+def _can_be_written(path: Path, is_folder: bool) -> bool:
+    file = path / WRITTEN if is_folder else path
+    return os.access(file.parent, os.W_OK) and (not file.exists() or os.access(file, os.W_OK))
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -81,7 +81,7 @@ def fill_cache(
     examples (Iterable[Example]): The texts.
     shard (Tuple[int, int]): (i, n): only every n-th text, by a hash of what it is, from the i-th.
     RETURNS (int): How many texts the teacher had to read.
-    RAISES (ValueError): If the cache's disk is full. What is kept so far is whole.
+    RAISES (ValueError): If nothing more can be kept. What is kept so far is whole.
     """
     i, n = shard
     n_read = 0
@@ -92,8 +92,9 @@ def fill_cache(
                 n_read += max(teacher.fill(reading, mine) for teacher, reading in readings)
                 if any(teacher.is_full for teacher, _ in readings):
                     raise ValueError(
-                        "The disk of the teacher's cache is full. What was read so far is kept: "
-                        "make room, or give another path, and go on with the same command."
+                        "The teacher's cache is on a disk that is full, or can't be written. What "
+                        "was read so far is kept: make room, or give another path, and go on with "
+                        "the same command."
                     )
             progress.update(sum(len(eg.predicted) for eg in batch))
     for teacher, _ in readings:

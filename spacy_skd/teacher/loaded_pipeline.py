@@ -17,8 +17,8 @@ from ..pipeline.gold import known_sentence_starts
 from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import POTENTIALS, SEQUENCES, STRUCTURE
 from .alignment import map_tokens
-from .cache import digest_of_folder
 from .component import TeacherComponent, runs_before
+from .digests import digest_of_teacher
 from .readings import beam_entities, beam_parses, set_entities, set_parses
 
 # Whose tokens a teacher reads: see LoadedPipeline.
@@ -73,7 +73,7 @@ class LoadedPipeline:
     def digest(self) -> bytes:
         """RETURNS (bytes): A digest of all that its scores depend on, but for the text."""
         settings = f"{self.half_precision} {self.tokens == ITS_OWN}".encode()
-        return sha256(digest_of_folder(self.path) + settings).digest()
+        return sha256(digest_of_teacher(self.path) + settings).digest()
 
     def read(
         self,
@@ -270,10 +270,11 @@ def _with_students_tokens(nlp: Language, eg: Example) -> Doc:
         words=[token.text for token in student],
         spaces=[bool(token.whitespace_) for token in student],
     )
-    # Norms that the tokenizer's exceptions set ("n't": "not") are not the lexeme's.
     norms, own_norms = (d.to_array("NORM") for d in (student, doc))
-    for i in numpy.flatnonzero(norms != own_norms):
-        doc[int(i)].norm_ = student[int(i)].norm_
+    for token in (student[int(i)] for i in numpy.flatnonzero(norms != own_norms)):
+        # Only what the tokenizer's exceptions set ("n't": "not"): of words, each has its own norms.
+        if token.norm != token.lex.norm:
+            doc[token.i].norm_ = token.norm_
     _set_starts(doc, known_sentence_starts(eg))
     return doc
 

@@ -93,7 +93,7 @@ class PipelineTeacher:
 
     @property
     def is_full(self) -> bool:
-        """RETURNS (bool): Whether the cache's disk was found to be full."""
+        """RETURNS (bool): Whether the cache was found to take no more."""
         return self._cache is not None and self._cache.is_full
 
     def fill(self, reading: Reading, examples: Sequence[Example]) -> int:

@@ -583,7 +583,7 @@ def test_a_disk_that_is_full_is_an_error_when_filling(
 ) -> None:
     monkeypatch.setattr(ScoreCache, "__init__", _open_full(ScoreCache.__init__))
     args = [cnn_teacher, corpus / "raw.spacy", "--output", tmp_path / "c.sqlite"]
-    assert "The disk of the teacher's cache is full" in fail("skd", "cache", *args)
+    assert "The teacher's cache is on a disk that is full" in fail("skd", "cache", *args)
 
 
 def _open_full(initialize: Any) -> Any:

@@ -30,7 +30,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_all_files_of_a_folder_are_read(folder: Path) -> None:
     nlp = spacy.blank("en")
-    found = list(RawCorpus(folder)(nlp))
+    with pytest.warns(UserWarning, match='1 files are left out, such as "readme.md"'):
+        found = list(RawCorpus(folder)(nlp))
     assert [eg.reference.text.strip() for eg in found] == [
         "Ada sleeps",
         "can not",
@@ -47,10 +48,28 @@ def test_all_files_of_a_folder_are_read(folder: Path) -> None:
     assert len(list(RawCorpus(folder / "b.jsonl")(nlp))) == 2
 
 
+def test_folders_as_they_come(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "A.TXT").write_text("\ufeffOf Windows.\n", encoding="utf8")
+    (elsewhere / "up").symlink_to(tmp_path / "texts")
+    texts = tmp_path / "texts"
+    (texts / "wiki.txt").mkdir(parents=True)
+    (texts / "wiki.txt" / "b.jsonl").write_text('\ufeff{"text": "Marked."}\n', encoding="utf8")
+    (texts / ".checkpoints").mkdir()
+    (texts / ".checkpoints" / "b.txt").write_text("Hidden.\n")
+    (texts / "._c.txt").write_bytes(b"\x00\xff")
+    (texts / "broken.txt").symlink_to("nowhere")
+    (texts / "linked").symlink_to(elsewhere)
+    found = RawCorpus(texts)(spacy.blank("en"))
+    assert [eg.reference.text for eg in found] == ["Of Windows.", "Marked."]
+
+
 def test_wrapped_lines_are_one_text(tmp_path: Path) -> None:
     text = "Ada Lovelace was the daughter of Lord Byron, the poet, whom she never knew. " * 3
     (tmp_path / "a.txt").write_text(textwrap.fill(text, 70) + "\n\nShort.\n", encoding="utf8")
-    found = list(RawCorpus(tmp_path)(spacy.blank("en")))
+    with pytest.warns(UserWarning, match=r"lines of .*a.txt are wrapped at 69 characters"):
+        found = list(RawCorpus(tmp_path)(spacy.blank("en")))
     assert [eg.reference.text for eg in found] == [text.strip(), "Short."]
 
 
@@ -69,6 +88,7 @@ def test_nothing_to_read(folder: Path) -> None:
             b'{"text": "One."}\n{"txt": "Two."}\n',
             'no {"text": "..."} in line 2 of .*a.js',
         ),
+        ("a.jsonl", b'{"text": "\\ud83d"}\n', "text in line 1 of .*a.jsonl has half a character"),
         ("a.jsonl", b"[1]\n", 'no {"text": "..."} in line 1 of .*a.jsonl, but .1.'),
         ("a.jsonl", b"{'text': 1}\n", "no JSON in line 1 of .*a.jsonl"),
         ("a.txt", "Zoë.\n".encode("latin1"), "a.txt is not in UTF-8 .*: convert it"),

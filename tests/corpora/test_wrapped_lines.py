@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 
 from spacy_skd.corpora.wrapped_lines import HEAD, unwrapped
 
+pytestmark = pytest.mark.filterwarnings("ignore:The lines of a file are wrapped")
+
 words = st.text("abcdefgh", min_size=1, max_size=15)
-paragraphs = st.lists(st.lists(words, min_size=40, max_size=80).map(" ".join), min_size=1)
+paragraphs = st.lists(
+    st.lists(words, min_size=40, max_size=80).map(" ".join), min_size=1, max_size=8
+)
 
 
 def texts(content: str) -> List[str]:
@@ -56,6 +60,7 @@ def test_each_text_is_found_by_its_first_line() -> None:
         pytest.param(
             ["彼女は詩人バイロン卿の娘だった。" * n for n in (1, 3, 2, 4, 1, 2)] * 3, id="spaceless"
         ),
+        pytest.param([(PROSE[i % 3] * 2)[i : i + 80] for i in range(30)], id="cut off"),
         pytest.param([PROSE[0]], id="one"),
         pytest.param([], id="none"),
     ],

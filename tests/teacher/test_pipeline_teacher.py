@@ -154,6 +154,7 @@ def test_it_reads_words_spaces_norms_and_known_sentence_starts(
     starts = [True, None, False, None, None, True, None, False]
     predicted = Doc(vocab, words=words, spaces=spaces)
     predicted[2].norm_ = "not"
+    vocab["word"].norm_ = "term"  # of the student's words; the teacher has norms of its own
     predicted[3].is_sent_start = False  # set on the student's doc, not in the reference
     reference = Doc(vocab, words=words, spaces=spaces, sent_starts=starts)
     teacher = OpenTeacher(cnn_teacher, HEADS)
@@ -162,7 +163,7 @@ def test_it_reads_words_spaces_norms_and_known_sentence_starts(
     doc, single = read[0]
     assert [token.text for token in doc] == words
     assert [bool(token.whitespace_) for token in doc] == spaces
-    assert doc[2].norm_ == "not" and doc[0].norm_ == "i"
+    assert doc[2].norm_ == "not" and doc[0].norm_ == "i" and doc[7].norm_ == "word"
     assert sentence_starts(doc).tolist() == [1, 0, -1, -1, 0, 1, 0, -1]
     assert single[0].text == "One" and single[0].whitespace_ == " "
 

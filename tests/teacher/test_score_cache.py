@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from open_teacher import OpenTeacher
 from spacy.language import Language
 from spacy.training import Example
+from spacy.util import import_file
 
 from spacy_skd.scores import ArcScores, ChainScores, group_sentences
-from spacy_skd.teacher.cache import FORMAT, ScoreCache, digest_of_folder, entry_key
+from spacy_skd.teacher.cache import FORMAT, ScoreCache, entry_key
+from spacy_skd.teacher.digests import digest_of_folder, digest_of_teacher
 from spacy_skd.teacher.entries import Entry, in_common, join_docs, split_docs
 from spacy_skd.teacher.pipeline_teacher import PipelineTeacher
 
@@ -294,6 +296,30 @@ def test_the_digest_of_a_teacher_changes_with_its_files(cnn_teacher: Path, tmp_p
     assert len(digests) == 4
 
 
+def test_the_digest_of_a_teacher_changes_with_the_user_s_own_code(
+    cnn_teacher: Path, tmp_path: Path
+) -> None:
+    assert digest_of_teacher(cnn_teacher) == digest_of_folder(cnn_teacher)
+    code = """
+from spacy.language import Language
+
+@Language.component("of_a_test")
+def of_a_test(doc):
+    return doc
+"""
+    nlp = spacy.blank("en")
+    digests = set()
+    for text in (code, f"{code}    # changed"):
+        (tmp_path / "code.py").write_text(text, encoding="utf8")
+        import_file("python_code", tmp_path / "code.py")
+        if not digests:
+            nlp.add_pipe("of_a_test")
+            nlp.to_disk(tmp_path / "teacher")
+            digests.add(digest_of_folder(tmp_path / "teacher"))
+        digests.add(digest_of_teacher(tmp_path / "teacher"))
+    assert len(digests) == 3
+
+
 def test_another_teacher_does_not_find_the_scores_of_the_first(
     cnn_teacher: Path, examples: List[Example], computed: List[int], tmp_path: Path
 ) -> None:
@@ -395,13 +421,41 @@ def test_a_full_disk(
     cache: Any = teacher.teacher._cache
     pages = cache._db.execute("PRAGMA page_count").fetchone()[0]
     cache._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.warns(UserWarning, match="cache .* is full: what the teacher reads from now on"):
+    with pytest.warns(UserWarning, match="cache .* disk that is full: what the teacher reads from"):
         found = teacher.scores("parser", examples, None)
     assert_same(found, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
     teacher.scores("parser", examples[:5], None)  # and says so once
     computed.clear()
     OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples[:3], None)
     assert computed == []
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_cache_that_can_t_be_written(
+    is_folder: bool,
+    cnn_teacher: Path,
+    examples: List[Example],
+    computed: List[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that several people share."""
+    file = tmp_path / "shared" / "scores.sqlite"
+    path = file.parent if is_folder else file
+    teacher = OpenTeacher(cnn_teacher, HEADS, file)
+    expected = teacher.scores("ner", examples[:3], None)
+    teacher.teacher.close()
+    computed.clear()
+    before = file.read_bytes()
+    monkeypatch.setattr("spacy_skd.teacher.cache.os.access", lambda *args: False)
+    assert [holding.n_docs for holding in ScoreCache(path, read_only=True).holdings()] == [3]
+    teacher = OpenTeacher(cnn_teacher, HEADS, path)
+    assert_same(teacher.scores("ner", examples[:3], None), expected)
+    assert computed == []
+    with pytest.warns(UserWarning, match="cache .* can't be written: what the teacher reads from"):
+        found = teacher.scores("parser", examples, None)
+    assert_same(found, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
+    assert list(file.parent.iterdir()) == [file] and file.read_bytes() == before
 
 
 def _write(path: Path, who: int, n: int, barrier: Any, done: Any) -> None:
