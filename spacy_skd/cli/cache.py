@@ -3,7 +3,7 @@
 import re
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Iterator, List, Optional, Tuple
+from typing import Annotated, Any, Iterator, List, Mapping, Optional, Tuple
 
 from spacy import util
 from spacy.cli._util import Arg, Opt, import_code, setup_gpu, show_validation_error
@@ -20,7 +20,7 @@ from ..corpora.raw import RawCorpus
 from ..teacher.cache import ScoreCache
 from ..teacher.fill import fill_cache, readings_of
 from .app import Code, errors_in_a_sentence, skd
-from .student_config import MIXED, corpus_block, make_config, with_teacher
+from .student_config import MIXED, corpus_block, gold_settings, make_config, with_teacher
 
 
 @skd.command("cache")
@@ -93,7 +93,12 @@ def cache_cli(
             block = corpus_block(config, "train")
             max_length = block.get("max_length", 0) if block["@readers"] == MIXED else 0
         nlp = student(with_teacher(config, teacher, str(output)))
-        n_read = fill_cache(readings_of(nlp), read_corpora(corpora, nlp, max_length), part)
+        texts = read_corpora(corpora, nlp, max_length, gold_settings(config))
+        n_read = fill_cache(readings_of(nlp), texts, part)
+        if not output.exists():
+            raise ValueError(
+                f"There are no texts in {[str(path) for path in corpora]}: give others."
+            )
     msg.good(f"The teacher has read {n_read} texts")
     print_holdings(output)
 
@@ -124,10 +129,19 @@ def student(config: Config) -> Language:
     return nlp
 
 
-def read_corpora(paths: List[Path], nlp: Language, max_length: int) -> Iterator[Example]:
-    """RETURNS (Iterator[Example]): The texts, as training reads them: of a .spacy file with the
-    sentence boundaries that are annotated in it."""
-    corpora = [Corpus(p) if p.suffix == ".spacy" else RawCorpus(p) for p in paths]
+def read_corpora(
+    paths: List[Path], nlp: Language, max_length: int, of_gold: Mapping[str, Any]
+) -> Iterator[Example]:
+    """Texts as training reads them: of a .spacy file with the sentence boundaries that are
+    annotated in it.
+
+    paths (List[Path]): The files and folders.
+    nlp (Language): The student.
+    max_length (int): Docs of more tokens are cut; 0: none.
+    of_gold (Mapping[str, Any]): Settings of spaCy's reader of .spacy files.
+    YIELDS (Example): The texts.
+    """
+    corpora = [Corpus(p, **of_gold) if p.suffix == ".spacy" else RawCorpus(p) for p in paths]
     for eg in chain.from_iterable(corpus(nlp) for corpus in corpora):
         yield from cut(eg, nlp, max_length)
 

@@ -30,10 +30,10 @@ from .held_out import hold_out
 from .student_config import (
     Optimize,
     attach_block,
-    corpus_block,
     corpus_name,
     left_out,
     make_config,
+    readers_of,
     with_attach_block,
     with_raw,
     with_teacher,
@@ -219,7 +219,9 @@ def with_lexicon(
         vectors = Path(overrides["paths.vectors"])
     elif output_path is not None:
         msg.divider("Reading words with the teacher")
-        texts = [Path(reader["path"]) for reader in _readers(config, "train") if reader.get("path")]
+        texts = [
+            Path(reader["path"]) for reader in readers_of(config, "train") if reader.get("path")
+        ]
         vectors = keep_lexicon(
             find(teacher),
             texts,
@@ -262,10 +264,4 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
 
 def _has_path(config: Config, split: str) -> bool:
     """Whether there is a path in the reader of "train" or "dev"."""
-    return any(reader.get("path", "") is not None for reader in _readers(config, split))
-
-
-def _readers(config: Config, split: str) -> List[Any]:
-    """RETURNS (List[Any]): The block of the reader of "train" or "dev", or those that it mixes."""
-    reader = corpus_block(config, split)
-    return list(reader["corpora"].values()) if "corpora" in reader else [reader]
+    return any(reader.get("path", "") is not None for reader in readers_of(config, split))

@@ -303,6 +303,23 @@ def corpus_block(config: Config, split: str) -> Dict[str, Any]:
     return dict(block)
 
 
+def readers_of(config: Config, split: str) -> List[Dict[str, Any]]:
+    """RETURNS (List[Dict[str, Any]]): The block of the reader of "train" or "dev", or of those that
+    it mixes, without variables."""
+    block = corpus_block(config, split)
+    return list(block["corpora"].values()) if "corpora" in block else [block]
+
+
+def gold_settings(config: Config) -> Dict[str, Any]:
+    """RETURNS (Dict[str, Any]): How the training corpus of a config cuts .spacy files: settings of
+    spaCy's Corpus."""
+    names = ("gold_preproc", "max_length")
+    for block in readers_of(config, "train"):
+        if block["@readers"] == _SPACY_CORPUS["@readers"]:
+            return {name: block.get(name, _SPACY_CORPUS[name]) for name in names}
+    return {}
+
+
 _SPACY_CORPUS = {
     "@readers": "spacy.Corpus.v1",
     "gold_preproc": False,

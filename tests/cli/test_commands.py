@@ -192,11 +192,22 @@ def test_what_distill_refuses(
 
 
 @pytest.mark.parametrize("has_config", [False, True])
+@pytest.mark.parametrize("are_folders", [False, True])
 def test_texts_as_a_shell_lists_them(
-    has_config: bool, cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+    are_folders: bool,
+    has_config: bool,
+    cnn_teacher: Path,
+    texts: Path,
+    gold: SimpleNamespace,
+    tmp_path: Path,
 ) -> None:
-    """--raw texts/*.txt"""
+    """--raw texts/*"""
     files = sorted(texts.iterdir())
+    if are_folders:
+        for file in files:
+            file.with_suffix("").mkdir()
+            shutil.move(file, file.with_suffix(""))
+        files = sorted(texts.iterdir())
     config = tmp_path / "student.cfg"
     config.write_text(gold.distillation, encoding="utf8")
     raw = ["--raw", *files, "--output", tmp_path / "out", "--frequent", "0"]
@@ -566,6 +577,32 @@ def test_docs_are_cut_as_training_cuts_them(
     assert ScoreCache(cache).holdings() == before
 
 
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_annotated_docs_are_cut_as_their_reader_cuts_them(
+    is_mixed: bool, cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    docs = gold.docs(spacy.blank("en").vocab)
+    long = Doc.from_docs(docs)
+    DocBin(docs=[long, docs[0]]).to_disk(tmp_path / "long.spacy")
+    config = Config().from_str(gold.distillation, interpolate=False)
+    reader = config["corpora"]["train"]
+    reader.update(max_length=max(map(len, docs)) + 1, gold_preproc=False, limit=0, augmenter=None)
+    if is_mixed:
+        corpora = {"annotated": reader}
+        mixed = {"@readers": "spacy-skd.MixedCorpus.v1", "max_length": 0, "proportions": None}
+        config["corpora"]["train"] = {**mixed, "corpora": corpora}
+    config.to_disk(tmp_path / "own.cfg")
+    cache = tmp_path / "c.sqlite"
+    paths = ["--config", tmp_path / "own.cfg", "--output", cache]
+    run("skd", "cache", cnn_teacher, tmp_path / "long.spacy", *paths)
+    before = ScoreCache(cache).holdings()
+    assert before[0].n_docs > 2
+    corpus = [arg for s in ("train", "dev") for arg in (f"--paths.{s}", tmp_path / "long.spacy")]
+    args = ["--cache", cache, "--output", tmp_path / "out", *corpus]
+    run("distill", cnn_teacher, tmp_path / "own.cfg", *args, *SHORT)
+    assert ScoreCache(cache).holdings() == before
+
+
 def test_info_leaves_files_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     db = sqlite3.connect(path)
@@ -656,6 +693,13 @@ def test_what_cache_refuses(
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code in (1, 2)
     assert message in " ".join((result.output + (result.stderr or "")).split())
+
+
+def test_a_part_without_texts(cnn_teacher: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("One .\n")
+    args = [cnn_teacher, tmp_path / "texts.txt", "--output", tmp_path / "c.sqlite"]
+    said = [run("skd", "cache", *args, "--resume", "--shard", f"{i}/2") for i in (1, 2)]
+    assert sum("The teacher has read 1 texts" in each for each in said) == 1
 
 
 @pytest.mark.parametrize("value", ["0/1", "1/0", "-1/2", "1/2/3", "", "a/b"])
