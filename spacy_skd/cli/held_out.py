@@ -57,7 +57,8 @@ def hold_out(raw: Sequence[Path], config: Config, output_path: Path) -> Tuple[Pa
         },
         "label_maps": maps,
     }
-    if about_path.exists() and srsly.read_json(about_path) == about:
+    made = [about_path, train_path, dev_path]
+    if all(path.exists() for path in made) and srsly.read_json(about_path) == about:
         # Of an earlier run that goes on.
         return train_path, dev_path
     folder.mkdir(parents=True, exist_ok=True)

@@ -62,9 +62,8 @@ def in_student_tokens(readings: Readings, maps: Sequence[TokenMap]) -> Readings:
     if isinstance(readings, ChainScores):
         return _chain(readings, maps, teacher_of, lengths)
     if isinstance(readings, ChainSequences):
-        known = teacher_of >= 0
-        tags = numpy.where(known, readings.tags[:, teacher_of], 0)
-        return ChainSequences(tags, readings.log_probs, lengths, known)
+        tags = _taken(readings.tags, teacher_of, 0, axis=1)
+        return ChainSequences(tags, readings.log_probs, lengths, teacher_of >= 0)
     if isinstance(readings, Parses):
         return _parses(readings, maps, teacher_of, lengths)
     return _arcs(readings, maps, teacher_of, lengths)
@@ -81,11 +80,22 @@ def _flat(parts: Sequence[numpy.ndarray], sizes: Sequence[int]) -> numpy.ndarray
     return numpy.concatenate(moved) if moved else numpy.zeros((0,), dtype="i8")
 
 
+def _taken(array: Any, index: numpy.ndarray, none: int, axis: int = 0) -> numpy.ndarray:
+    """What of an array is at some indices, and `none` where these are -1; the array may be empty.
+
+    array (Floats2d): Of numpy or cupy; tokens along an axis.
+    index (ndarray): int, of any shape where the array has one dimension; else (n_tokens,).
+    """
+    array = to_numpy(array)
+    shape = list(array.shape)
+    shape[axis] = 1
+    return numpy.concatenate([array, numpy.full(shape, none, array.dtype)], axis).take(index, axis)
+
+
 def _chain(
     scores: ChainScores, maps: Sequence[TokenMap], teacher_of: numpy.ndarray, lengths: List[int]
 ) -> ChainScores:
-    emissions = to_numpy(scores.emissions)[teacher_of]
-    emissions[teacher_of < 0] = 0
+    emissions = _taken(scores.emissions, teacher_of, 0)
     # A bigram is the teacher's where both of its tokens are, one after the other.
     known: List[numpy.ndarray] = []
     for tokens in maps:
@@ -107,14 +117,14 @@ def _parses(
     offset = (numpy.cumsum(sizes) - sizes)[doc]
     student_of = numpy.concatenate([m.student_of for m in maps])
     # A head that is none of the student's tokens is told as -1.
-    heads = student_of[parses.heads[:, teacher_of] + offset]
-    heads[:, teacher_of < 0] = -1
+    its_heads = _taken(parses.heads, teacher_of, -1, axis=1)
+    heads = _taken(student_of, numpy.where(its_heads < 0, -1, its_heads + offset), -1)
     first_of = _flat([m.first_of for m in maps], lengths)
     starts = numpy.zeros((len(parses.heads), len(doc)), dtype=bool)
     analysis, token = numpy.nonzero(parses.starts)
     inside = first_of[token] >= 0
     starts[analysis[inside], first_of[token[inside]]] = True
-    labels = numpy.where(teacher_of >= 0, parses.labels[:, teacher_of], -1)
+    labels = _taken(parses.labels, teacher_of, -1, axis=1)
     return Parses(heads, labels, starts, parses.log_probs, lengths)
 
 
@@ -142,16 +152,15 @@ def _arcs(
                     row = rows[d, : length + 1]
                     known[start + d] = _row(row, its_arcs[m], its_first[m], teacher_of, start)
         blocks.append(block)
-    heads, labels = to_numpy(scores.heads)[teacher_of], to_numpy(scores.labels)[teacher_of]
+    heads, labels = _taken(scores.heads, teacher_of, -1), _taken(scores.labels, teacher_of, 0)
     first = numpy.zeros((n,), dtype="i8")
     first[firsts] = firsts
     first = numpy.maximum.accumulate(first) if n else first
-    flat = numpy.where(heads > 0, its_first[teacher_of][:, None] + heads - 1, -1)
-    mine = numpy.where(flat >= 0, student_of[flat], -1)
+    flat = numpy.where(heads > 0, _taken(its_first, teacher_of, 0)[:, None] + heads - 1, -1)
+    mine = _taken(student_of, flat, -1)
     position = numpy.where(mine >= first[:, None], mine - first[:, None] + 1, -1)
     heads = numpy.where(heads == 0, 0, position)
-    heads[teacher_of < 0] = -1
-    starts = to_numpy(scores.starts)[teacher_of]
+    starts = _taken(scores.starts, teacher_of, 0)
     arrays: Any = (starts, groups, blocks, heads, labels, known)
     return ArcScores(*arrays)
 

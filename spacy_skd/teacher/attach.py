@@ -209,6 +209,11 @@ def label_map(name: str, given: Any) -> LabelMap:
                 '["nsubj:pass", "nsubjpass"].'
             )
         return {own: other for own, other in given}
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f'The label_maps of "{name}" is {given!r}, but has to map labels: e.g. '
+            '{"GPE": "LOC", "DATE": null}.'
+        )
     for own, other in given.items():
         if isinstance(other, str) and " = " in other:
             raise ValueError(

@@ -278,6 +278,18 @@ def test_two_students_of_entities(
     assert {ent.label_ for doc in held_out(tmp_path) for ent in doc.ents} == {"PERSON"}
 
 
+def test_what_was_held_out_and_deleted_is_made_again(
+    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    config = with_teacher(Config().from_str(gold.distillation, interpolate=False), str(cnn_teacher))
+    train, dev = hold_out([texts], config, tmp_path)
+    before = train.read_bytes()
+    for path in (train, dev):
+        path.unlink()
+        assert hold_out([texts], config, tmp_path) == (train, dev)
+        assert train.read_bytes() == before and len(held_out(tmp_path)) == 2
+
+
 def test_each_student_has_its_own_teacher(
     cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
 ) -> None:

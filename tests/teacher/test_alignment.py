@@ -155,6 +155,25 @@ def test_arcs() -> None:
     numpy.testing.assert_array_equal(found.starts[[0, 1, 3, 6]], starts[[0, 1, 4, 7]])
 
 
+def test_a_text_of_which_the_teacher_has_no_token() -> None:
+    """A space, to a tokenizer that keeps none."""
+    tokens = map_tokens(doc_of(" "), doc_of())
+    chain: Any = in_student_tokens(_chain(0), [tokens])
+    assert chain.emissions.shape == (1, 5) and chain.known.tolist() == [False]
+    tags = numpy.zeros((2, 0), dtype="i8")
+    sequences: Any = in_student_tokens(ChainSequences(tags, numpy.zeros((2, 1)), [0]), [tokens])
+    assert sequences.tags.tolist() == [[0], [0]] and sequences.known.tolist() == [False]
+    parses: Any = Parses(tags, tags, tags.astype(bool), numpy.zeros((2, 1)), [0])
+    parses = in_student_tokens(parses, [tokens])
+    assert parses.heads.tolist() == parses.labels.tolist() == [[-1], [-1]]
+    none: Any = [numpy.zeros((0, *shape), dtype="f") for shape in ((2,), (4,), (4, 3))]
+    groups = group_sentences(numpy.zeros((0, 2), dtype="i8"))
+    scores = ArcScores(none[0], groups, [], none[1].astype("i8"), none[2])
+    arcs: Any = in_student_tokens(scores, [tokens])
+    assert arcs.known.tolist() == [False] and arcs.heads.tolist() == [[-1] * 4]
+    assert arcs.labels.shape == (1, 4, 3) and not arcs.starts.any()
+
+
 # In use
 
 

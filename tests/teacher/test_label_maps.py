@@ -19,6 +19,7 @@ from spacy_skd.losses.teacher_sequences import FromPotentials
 from spacy_skd.pipeline.crf_ner import CRFEntityRecognizer
 from spacy_skd.schemes import TagScheme
 from spacy_skd.scores import ChainScores, FinerChainScores
+from spacy_skd.teacher.attach import label_map
 
 
 class Head:
@@ -217,3 +218,5 @@ def test_a_map_that_names_what_is_not_there(mapped: Callable[..., Language]) -> 
         mapped(ner={"GPE": "LOC"})
     with pytest.raises(ValueError, match='label_maps names "entities", which is no component'):
         mapped(entities={})
+    with pytest.raises(ValueError, match="'PERSON', but has to map labels"):
+        label_map("ner", "PERSON")
