@@ -11,6 +11,9 @@ from ..losses import accepting
 from ..schemes import TagScheme
 from ..scores import ARC_MARGINALS, POTENTIALS, SEQUENCES, STRUCTURE
 
+# How beams are searched, in the keys of what they gave: by raw scores it was 1.
+_SEARCH = 2
+
 # Factories of spaCy's own that have a beam.
 _WITH_BEAM = {"crf_ner": ("ner", "beam_ner"), "biaffine_parser": ("parser", "beam_parser")}
 
@@ -57,7 +60,7 @@ class TeacherComponent:
         kind = self.scheme.name if self.scheme is not None else "parse"
         settings: List[Any] = []
         if self.gives in (SEQUENCES, ARC_MARGINALS):
-            settings = [self.beam.width, self.beam.density]
+            settings = [self.beam.width, self.beam.density, _SEARCH]
         return [self.name, self.gives, kind, list(self.labels), *settings]
 
 

@@ -17,6 +17,7 @@ from ..pipeline.gold import known_sentence_starts
 from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import POTENTIALS, SEQUENCES, STRUCTURE
 from .alignment import map_tokens
+from .beams import search
 from .component import TeacherComponent, runs_before
 from .digests import digest_of_teacher
 from .readings import beam_entities, beam_parses, set_entities, set_parses
@@ -156,7 +157,6 @@ class LoadedPipeline:
             Parses where it does not.
         """
         pipe: Any = self.nlp.get_pipe(component.name)
-        beam = component.beam
         with self.device():
             if component.gives == POTENTIALS:
                 return pipe.model.predict(docs)
@@ -165,10 +165,11 @@ class LoadedPipeline:
                 if component.scheme is not None:
                     return set_entities(docs, component.scheme)
                 return set_parses(docs, component.labels)
+            analyses = search(pipe, docs, component.beam.width, component.beam.density)
             if component.gives == SEQUENCES:
                 assert component.scheme is not None
-                return beam_entities(pipe, docs, component.scheme, beam.width, beam.density)
-            return beam_parses(pipe, docs, component.labels, beam.width, beam.density)
+                return beam_entities(analyses, docs, component.scheme)
+            return beam_parses(analyses, docs, component.labels)
 
     def annotate(self, component: TeacherComponent, examples: Sequence[Example]) -> List[Doc]:
         """What a component, after those before it, makes of texts.

@@ -1,6 +1,6 @@
 """What a component of spaCy's own, or any other, says of docs: its beam, or what it has set."""
 
-from typing import Any, List, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy
 from spacy.pipeline._parser_internals.nonproj import DELIMITER, deprojectivize
@@ -8,6 +8,7 @@ from spacy.tokens import Doc
 
 from ..schemes import TagScheme
 from ..scores import ChainSequences
+from .beams import Analysis
 from .parses import Parses
 
 # A start and an end, exclusive, and a label.
@@ -17,27 +18,21 @@ Arc = Tuple[int, int, str]
 
 
 def beam_entities(
-    pipe: Any, docs: Sequence[Doc], scheme: TagScheme, width: int, density: float
+    analyses: Sequence[Sequence[Analysis]], docs: Sequence[Doc], scheme: TagScheme
 ) -> ChainSequences:
-    """The analyses of the beam of spaCy's `ner`.
+    """The analyses by spaCy's `ner`.
 
-    pipe (EntityRecognizer): The component.
-    docs (Sequence[Doc]): The docs, as its upstream components have left them.
-    scheme (TagScheme): Of its own labels.
-    width (int): How many analyses the beam holds.
-    density (float): Those of less than this times the probability of the best are dropped on the
-        way.
+    analyses (Sequence[Sequence[Analysis]]): Of each doc, from `search`.
+    docs (Sequence[Doc]): The docs.
+    scheme (TagScheme): Of the component's own labels.
     RETURNS (ChainSequences): The analyses, over the scheme's tags.
     """
-    beams = pipe.beam_parse(list(docs), beam_width=width, beam_density=density)
-    parses = [pipe.moves.get_beam_parses(beam) for beam in beams]
     tags = [
         numpy.array([_tags(entities, scheme, len(doc)) for _, entities in found])
-        for doc, found in zip(docs, parses)
+        for doc, found in zip(docs, analyses)
     ]
-    probs = [numpy.array([prob for prob, _ in found]) for found in parses]
     return ChainSequences(
-        numpy.concatenate(_padded(tags), axis=1), _log_probs(probs), [len(doc) for doc in docs]
+        numpy.concatenate(_padded(tags), axis=1), _log_probs(analyses), [len(doc) for doc in docs]
     )
 
 
@@ -55,38 +50,24 @@ def set_entities(docs: Sequence[Doc], scheme: TagScheme) -> ChainSequences:
 
 
 def beam_parses(
-    pipe: Any, docs: Sequence[Doc], labels: Sequence[str], width: int, density: float
+    analyses: Sequence[Sequence[Analysis]], docs: Sequence[Doc], labels: Sequence[str]
 ) -> Parses:
-    """The analyses of the beam of spaCy's `parser`.
+    """The analyses by spaCy's `parser`.
 
-    pipe (DependencyParser): The component.
-    docs (Sequence[Doc]): The docs, as its upstream components have left them.
-    labels (Sequence[str]): Its labels.
-    width (int): How many analyses the beam holds.
-    density (float): See `beam_entities`.
+    analyses (Sequence[Sequence[Analysis]]): Of each doc, from `search`.
+    docs (Sequence[Doc]): The docs.
+    labels (Sequence[str]): The component's labels.
     RETURNS (Parses): The analyses.
     """
-    beams = pipe.beam_parse(list(docs), beam_width=width, beam_density=density)
-    parsed: List[Doc] = []
-    probs: List[numpy.ndarray] = []
-    counts: List[int] = []
-    for doc, beam in zip(docs, beams):
-        found = pipe.moves.get_beam_parses(beam) if len(doc) else []
-        # It leaves out an analysis without arcs: such as that of a doc of one token, or of a title.
-        without_arcs = 1.0 - sum(prob for prob, _ in found)
-        if without_arcs > 1e-6:
-            found = [*found, (without_arcs, [])]
-        parsed.extend(_parsed_doc(doc, arcs) for _, arcs in found)
-        probs.append(numpy.array([prob for prob, _ in found]))
-        counts.append(len(found))
+    parsed = [_parsed_doc(doc, arcs) for doc, found in zip(docs, analyses) for _, arcs in found]
     one_each = set_parses(parsed, labels)
     ends = numpy.cumsum([len(doc) for doc in parsed])
     rows: List[List[numpy.ndarray]] = []
     for array in (one_each.heads[0], one_each.labels[0], one_each.starts[0]):
         of_doc = iter(numpy.split(array, ends[:-1]))
-        rows.append([numpy.stack([next(of_doc) for _ in range(n)]) for n in counts])
+        rows.append([numpy.stack([next(of_doc) for _ in found]) for found in analyses])
     heads, indices, starts = (numpy.concatenate(_padded(row), axis=1) for row in rows)
-    return Parses(heads, indices, starts, _log_probs(probs), [len(doc) for doc in docs])
+    return Parses(heads, indices, starts, _log_probs(analyses), [len(doc) for doc in docs])
 
 
 def set_parses(docs: Sequence[Doc], labels: Sequence[str]) -> Parses:
@@ -138,9 +119,9 @@ def _padded(arrays: List[numpy.ndarray]) -> List[numpy.ndarray]:
     return [numpy.pad(array, ((0, k - len(array)), (0, 0))) for array in arrays]
 
 
-def _log_probs(probs: List[numpy.ndarray]) -> numpy.ndarray:
-    """RETURNS (ndarray): (k, n_docs), of (k,) each, -inf where there are fewer."""
-    k = max(len(array) for array in probs)
-    padded = numpy.stack([numpy.pad(array, (0, k - len(array))) for array in probs], axis=1)
-    with numpy.errstate(divide="ignore"):
-        return numpy.log(padded)
+def _log_probs(analyses: Sequence[Sequence[Analysis]]) -> numpy.ndarray:
+    """RETURNS (ndarray): (k, n_docs), -inf where a doc has fewer."""
+    found = numpy.full((max(map(len, analyses)), len(analyses)), -numpy.inf)
+    for d, of_doc in enumerate(analyses):
+        found[: len(of_doc), d] = [log_prob for log_prob, _ in of_doc]
+    return found

@@ -10,15 +10,22 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
+from spacy.pipeline._parser_internals._beam_utils import BeamBatch
 from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_skd.pipeline.gold import gold_tags
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import LOG_ZERO
+from spacy_skd.scores import LOG_ZERO, ChainSequences
+from spacy_skd.teacher.beams import _fill, search
 from spacy_skd.teacher.entries import in_common, join_docs, split_docs
 from spacy_skd.teacher.parses import Parses, arc_log_probs, softmax
-from spacy_skd.teacher.readings import beam_entities, beam_parses, set_entities, set_parses
+from spacy_skd.teacher.readings import (
+    beam_entities,
+    beam_parses,
+    set_entities,
+    set_parses,
+)
 
 POSTERIOR = {"@losses": "spacy-skd.PosteriorKL.v1"}
 KL = {"@losses": "spacy-skd.SubstructureKL.v1"}
@@ -41,11 +48,74 @@ def docs(stock_teacher: Path, gold: SimpleNamespace) -> Any:
 # Beams
 
 
+def _log_prob(pipe: Any, doc: Doc, actions: Any) -> float:
+    """Of a sequence of actions: the softmax of each, in the state that it was taken in."""
+    model, (state,), total = pipe.model.predict([doc]), pipe.moves.init_batch([doc]), 0.0
+    for action in actions:
+        (scores,) = model.predict([state]).astype("f8")
+        total += scores[action] - numpy.logaddexp.reduce(scores)
+        pipe.moves.apply_transition(state, pipe.moves.get_class_name(action))
+    return total
+
+
+@pytest.mark.parametrize("name", ["ner", "parser"])
+def test_an_analysis_has_the_product_of_its_actions_probabilities(name: str, docs: Any) -> None:
+    """Also one that is complete before others are."""
+    nlp, read = docs
+    pipe = nlp.get_pipe(name)
+    lengths = set()
+    for doc in filter(len, read):
+        batch = BeamBatch(pipe.moves, pipe.moves.init_batch([doc]), None, 8, density=0.0)
+        (found,) = _fill(batch, pipe.model.predict([doc]), is_raw=False)
+        for actions, log_prob in found.items():
+            assert log_prob == pytest.approx(_log_prob(pipe, doc, actions), abs=1e-3)
+            lengths.add((len(doc), len(actions)))
+        (analyses,) = search(pipe, [doc], 8, 0.0)
+        expected = [content for _, content in pipe.moves.get_beam_parses(batch[0])]
+        assert [content for _, content in analyses if content or name == "ner"] == expected
+        assert [log_prob for log_prob, _ in analyses] == list(found.values())
+    assert name == "ner" or len(lengths) > len({n for n, _ in lengths})
+    # In a batch it is the same.
+    for doc, analyses in zip(read, search(pipe, read, 8, 0.0), strict=True):
+        (alone,) = search(pipe, [doc], 8, 0.0)
+        (log_prob, content), (expected_log_prob, expected) = analyses[0], alone[0]
+        assert content == expected and log_prob == pytest.approx(expected_log_prob, abs=1e-3)
+
+
+def test_the_best_analysis_is_no_worse_than_that_of_a_greedy_search(docs: Any) -> None:
+    nlp, read = docs
+    for name in ("ner", "parser"):
+        pipe = nlp.get_pipe(name)
+        for wide, narrow in zip(search(pipe, read, 8, 0.0), search(pipe, read, 1, 0.0)):
+            best = max(log_prob for log_prob, _ in wide)
+            assert best > narrow[0][0] - 1e-3
+    ner = nlp.get_pipe("ner")
+    scheme = TagScheme("BILUO", ner.labels)
+    found = beam_entities(search(ner, read, 1, 0.0), read, scheme)
+    expected = set_entities(list(ner.pipe(doc.copy() for doc in read)), scheme)
+    numpy.testing.assert_array_equal(found.tags, expected.tags)
+
+
+def test_what_was_trained_with_a_beam_is_searched_as_spacy_searches_it(docs: Any) -> None:
+    nlp, read = docs
+    for name in ("ner", "parser"):
+        pipe = nlp.get_pipe(name)
+        pipe.cfg["beam_width"] = 8
+        beams = pipe.beam_parse(read, beam_width=8)
+        for doc, analyses, beam in zip(read, search(pipe, read, 8, 0.0), beams, strict=True):
+            expected = pipe.moves.get_beam_parses(beam) if len(doc) else [(1.0, [])]
+            listed = [(p, arcs) for p, arcs in analyses if arcs or name == "ner"]
+            for (log_prob, content), (prob, its) in zip(listed, expected):
+                assert content == its and numpy.exp(log_prob) == pytest.approx(prob)
+            assert sum(numpy.exp(p) for p, _ in analyses) == pytest.approx(1)
+
+
 def test_entities_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
     nlp, read = docs
     ner = nlp.get_pipe("ner")
+    ner.cfg["beam_width"] = 8
     scheme = TagScheme("BILUO", ner.labels)
-    found = beam_entities(ner, read, scheme, 8, 0.0)
+    found = beam_entities(search(ner, read, 8, 0.0), read, scheme)
     assert found.lengths == [len(doc) for doc in read]
     weights = softmax(found.log_probs)
     expected = ner.scored_ents(ner.beam_parse(read, beam_width=8, beam_density=0.0))
@@ -64,11 +134,12 @@ def test_entities_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
 def test_arcs_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
     nlp, read = docs
     parser = nlp.get_pipe("parser")
+    parser.cfg["beam_width"] = 8
     labels = parser.labels
     for doc in read:  # sentences are settled
         for token in doc:
             token.is_sent_start = token.i == 0
-    found = beam_parses(parser, read, labels, 8, 0.0)
+    found = beam_parses(search(parser, read, 8, 0.0), read, labels)
     scores = arc_log_probs(found, len(labels), None, 1.0)
     beams = parser.beam_parse(read, beam_width=8, beam_density=0.0)
     expected, _ = parser.scored_parses(beams)
@@ -94,22 +165,27 @@ def test_arcs_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
 def test_an_analysis_without_arcs_counts(docs: Any) -> None:
     """spaCy's own list of a beam's analyses leaves it out."""
     nlp, _ = docs
-    doc = Doc(nlp.vocab, words=["Yes", "No"])
-    moves = SimpleNamespace(get_beam_parses=lambda beam: [(0.25, [(0, 1, "punct")])])
-    parser = SimpleNamespace(moves=moves, beam_parse=lambda docs, **_: [None])
-    found = beam_parses(parser, [doc], ["punct", "ROOT"], 2, 0.0)
-    assert numpy.exp(found.log_probs[:, 0]).tolist() == pytest.approx([0.25, 0.75])
-    assert found.heads.tolist() == [[0, 0], [0, 1]]
-    assert found.starts.tolist() == [[True, False], [True, True]]
+    parser = nlp.get_pipe("parser")
+    read = list(nlp.get_pipe("tok2vec").pipe([Doc(nlp.vocab, words=["Ada", "Paris"])]))
+    (analyses,) = search(parser, read, 64, 0.0)
+    assert 0 < sum(not arcs for _, arcs in analyses) < len(analyses)
+    found = beam_parses([analyses], read, parser.labels)
+    for heads, starts, (_, arcs) in zip(found.heads, found.starts, analyses):
+        assert (heads.tolist() == [0, 1]) == (not arcs)
+        assert starts.tolist() == [True, not arcs]
 
 
 def test_a_narrow_beam_and_a_dense_one_hold_less(docs: Any) -> None:
     nlp, read = docs
     ner = nlp.get_pipe("ner")
     scheme = TagScheme("BILUO", ner.labels)
-    assert len(beam_entities(ner, read, scheme, 8, 0.0).tags) == 8
-    assert len(beam_entities(ner, read, scheme, 3, 0.0).tags) == 3
-    dense = beam_entities(ner, read, scheme, 8, 0.9)
+
+    def found(width: int, density: float) -> ChainSequences:
+        return beam_entities(search(ner, read, width, density), read, scheme)
+
+    assert len(found(8, 0.0).tags) == 8
+    assert len(found(3, 0.0).tags) == 3
+    dense = found(8, 0.9)
     assert (dense.log_probs > -numpy.inf).sum() < 8 * len(read)
 
 
@@ -119,14 +195,10 @@ def test_crossing_arcs_are_put_back(docs: Any) -> None:
     words = ["A", "hearing", "is", "scheduled", "on", "it"]
     doc = Doc(nlp.vocab, words=words)
 
-    class Moves:
-        def get_beam_parses(self, beam: Any) -> Any:
-            arcs = [(1, 0, "det"), (2, 1, "nsubj"), (3, 2, "aux"), (4, 5, "pobj")]
-            # "on" belongs to "hearing", and was lifted to the verb.
-            return [(0.75, [*arcs, (3, 4, "prep||nsubj")]), (0.25, [*arcs, (3, 4, "prep")])]
-
-    parser = SimpleNamespace(moves=Moves(), beam_parse=lambda docs, **_: [None])
-    found = beam_parses(parser, [doc], ["det", "nsubj", "aux", "pobj", "prep", "ROOT"], 2, 0.0)
+    arcs = [(1, 0, "det"), (2, 1, "nsubj"), (3, 2, "aux"), (4, 5, "pobj")]
+    # "on" belongs to "hearing", and was lifted to the verb.
+    analyses = [(-0.1, [*arcs, (3, 4, "prep||nsubj")]), (-2.3, [*arcs, (3, 4, "prep")])]
+    found = beam_parses([analyses], [doc], ["det", "nsubj", "aux", "pobj", "prep", "ROOT"])
     assert found.heads[:, 4].tolist() == [1, 3]
     assert found.labels[:, 4].tolist() == [4, 4]
 
@@ -369,7 +441,7 @@ def test_spacys_own_on_a_transformer(
         docs = list(whole.get_pipe(name).pipe(docs))
     scheme = TagScheme("BILUO", whole.get_pipe("ner").labels)  # type: ignore[attr-defined]
     if beam is not None:
-        expected = beam(whole.get_pipe("ner"), docs, scheme, 16, 0.0001)
+        expected = beam(search(whole.get_pipe("ner"), docs, 16, 0.0001), docs, scheme)
     else:
         expected = set_entities(list(whole.get_pipe("ner").pipe(docs)), scheme)
     numpy.testing.assert_array_equal(found.tags, expected.tags)
