@@ -1,27 +1,38 @@
 """The most probable analyses by spaCy's transition-based `ner` and `parser`."""
 
-from typing import Any, Dict, List, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Iterator, List, Sequence, Tuple
 
 import numpy
-from spacy.pipeline._parser_internals._beam_utils import BeamBatch
 from spacy.tokens import Doc
 from thinc.api import to_numpy
 
-# The log probability of an analysis, and what it holds: of an `ner`, entities as (start, end,
-# label); of a `parser`, arcs as (head, child, label).
-Analysis = Tuple[float, Sequence[Tuple[int, int, str]]]
+# A log probability, and what goes with it: of an `ner`, entities as (start, end, label); of a
+# `parser`, arcs as (head, child, label).
+Analysis = Tuple[float, List[Tuple[int, int, str]]]
 
-# What led to an analysis, by the numbers of the transition system.
-Actions = Tuple[int, ...]
+
+@dataclass
+class _Path:
+    """What some actions have made of a doc.
+
+    log_prob (float): The sum of the actions' log probabilities.
+    state (StateClass): What they came to.
+    actions (Tuple[int, ...]): Their numbers.
+    """
+
+    log_prob: float
+    state: Any
+    actions: Tuple[int, ...] = ()
 
 
 def search(pipe: Any, docs: Sequence[Doc], width: int, density: float) -> List[List[Analysis]]:
-    """Find analyses of docs.
+    """Find analyses of docs, the most probable first.
 
     `ner` and `parser` learn the softmax over the actions that may come next: an analysis has the
     product of its actions' probabilities. spaCy's own `beam_parse` adds up their raw scores, as
     `beam_ner` and `beam_parser` learn it; of other components such sums mean nothing, since a
-    softmax leaves open how high the scores of a state are.
+    softmax leaves open how high the scores of a state are. So `beam_parse` is for the former alone.
 
     pipe (Parser): The component.
     docs (Sequence[Doc]): The docs, as its upstream components have left them.
@@ -31,62 +42,76 @@ def search(pipe: Any, docs: Sequence[Doc], width: int, density: float) -> List[L
     RETURNS (List[List[Analysis]]): Of each doc, one at least. Their probabilities need not sum to
         1.
     """
-    batch = BeamBatch(pipe.moves, pipe.moves.init_batch(docs), None, width, density=density)
     if pipe.cfg["beam_width"] > 1:
-        _fill(batch, pipe.model.predict(docs), is_raw=True)
-        with numpy.errstate(divide="ignore"):
-            log_probs = [dict(zip(_histories(beam), numpy.log(beam.probs))) for beam in batch]
-    else:
-        log_probs = _fill(batch, pipe.model.predict(docs), is_raw=False)
-    states = iter(batch.get_states())
-    found: List[List[Analysis]] = []
-    for doc, beam, by_actions in zip(docs, batch, log_probs):
-        contents = [content for _, content in pipe.moves.get_beam_parses(beam)]
-        has_arcs = [bool(next(states).arcs) for _ in range(len(beam))]
-        if len(contents) < len(has_arcs):
-            # A parser's list leaves out what is without arcs, such as a list of names.
-            listed = iter(contents)
-            contents = [next(listed) if has else [] for has in has_arcs]
-        analyses = zip((by_actions[actions] for actions in _histories(beam)), contents, strict=True)
-        found.append(list(analyses) if len(doc) else [(0.0, [])])
+        beams = pipe.beam_parse(list(docs), beam_width=width, beam_density=density)
+        return [_complete(pipe.moves, doc, beam) for doc, beam in zip(docs, beams)]
+    moves = pipe.moves
+    names = [moves.get_class_name(action) for action in range(moves.n_moves)]
+    paths = [[_Path(0.0, state)] for state in moves.init_batch(docs)]
+    model = pipe.model.predict(docs)
+    while unfinished := [p.state for of_doc in paths for p in of_doc if not p.state.is_final()]:
+        scores = to_numpy(model.predict(unfinished)).astype("f8")
+        rows = iter(scores - numpy.logaddexp.reduce(scores, axis=1, keepdims=True))
+        paths = [_continued(moves, names, of_doc, rows, width, density) for of_doc in paths]
+    model.clear_memory()
+    return [[(p.log_prob, _content(pipe, names, p)) for p in of_doc] for of_doc in paths]
+
+
+def _continued(
+    moves: Any,
+    names: Sequence[str],
+    paths: List[_Path],
+    rows: Iterator[numpy.ndarray],
+    width: int,
+    density: float,
+) -> List[_Path]:
+    """The most probable paths that are one action longer, or finished.
+
+    moves (TransitionSystem): The component's.
+    names (Sequence[str]): What it calls its actions.
+    paths (List[_Path]): Of one doc, the most probable first.
+    rows (Iterator[ndarray]): The log probabilities of all actions, (n_moves,), after each path that
+        is not finished; of each doc after the other.
+    width (int): See `search`.
+    density (float): See `search`.
+    """
+    finished = [path for path in paths if path.state.is_final()]
+    begun = [path for path in paths if not path.state.is_final()]
+    if not begun:
+        return paths
+    sums = numpy.array([next(rows) + path.log_prob for path in begun])
+    found: List[_Path] = []
+    improbable = numpy.log(density) if density else -numpy.inf
+    for i in numpy.argsort(-sums, axis=None, kind="stable"):
+        parent, action = begun[i // len(names)], int(i % len(names))
+        log_prob = float(sums.flat[i])
+        while finished and finished[0].log_prob >= log_prob:
+            found.append(finished.pop(0))
+        if len(found) >= width or (found and log_prob < found[0].log_prob + improbable):
+            break
+        # The model has probabilities for actions that are impossible here too.
+        if moves.is_valid(parent.state, names[action]):
+            state = parent.state.copy()
+            moves.apply_transition(state, names[action])
+            found.append(_Path(log_prob, state, (*parent.actions, action)))
+    return [*found, *finished][:width]
+
+
+def _content(pipe: Any, names: Sequence[str], path: _Path) -> List[Tuple[int, int, str]]:
+    """What a finished path has found: arcs, or entities, whose actions are a tag each."""
+    found: List[Tuple[int, int, str]] = []
+    start = 0
+    for arc in path.state.arcs:
+        found.append((arc["head"], arc["child"], pipe.vocab.strings[arc["label"]]))
+    if "O" in names:
+        for i, name in enumerate(names[action] for action in path.actions):
+            start = i if name[0] in "BU" else start
+            if name[0] in "LU":
+                found.append((start, i + 1, name[2:]))
     return found
 
 
-def _fill(batch: BeamBatch, model: Any, *, is_raw: bool) -> List[Dict[Actions, float]]:
-    """Search until all analyses in some docs' beams are complete.
-
-    batch (BeamBatch): The beams, each with one analysis without actions. Filled.
-    model (ParserStepModel): Gives the scores of the actions that may come next.
-    is_raw (bool): Search by sums of these, not of log probabilities.
-    RETURNS (List[Dict[Actions, float]]): What was added up for each doc's analyses. A beam has sums
-        of its own, but changes that of an analysis which is complete while others are not.
-    """
-    sums: List[Dict[Actions, float]] = [{(): 0.0} for _ in batch]
-    while not batch.is_done:
-        is_final = iter([state.is_final() for state in batch.get_states()])
-        scores = to_numpy(model.predict(batch.get_unfinished_states()))
-        if not is_raw:
-            scores = scores - scores.max(axis=1, keepdims=True)
-            scores -= numpy.log(numpy.exp(scores).sum(axis=1, keepdims=True))
-        rows = iter(scores)
-        of_next = [
-            {actions: next(rows) for actions in _histories(beam) if not next(is_final)}
-            for beam in batch
-        ]
-        batch.advance(numpy.ascontiguousarray(scores))
-        for d, beam in enumerate(batch):
-            before, sums[d] = sums[d], {}
-            for actions in _histories(beam):
-                if actions in before:
-                    sums[d][actions] = before[actions]
-                else:
-                    *parent, last = actions
-                    key = tuple(parent)
-                    sums[d][actions] = before[key] + float(of_next[d][key][last])
-    model.clear_memory()
-    return sums
-
-
-def _histories(beam: Any) -> List[Actions]:
-    """The actions of each analysis in a beam, in its order."""
-    return [tuple(actions) for actions in beam.histories[: len(beam)]]
+def _complete(moves: Any, doc: Doc, beam: Any) -> List[Analysis]:
+    """The analyses of spaCy's own beam: those that are listed are complete, and have arcs."""
+    found = moves.get_beam_parses(beam) if len(doc) else []
+    return [(float(numpy.log(max(p, 1e-30))), its) for p, its in found] or [(0.0, [])]

@@ -10,14 +10,13 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
-from spacy.pipeline._parser_internals._beam_utils import BeamBatch
 from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_skd.pipeline.gold import gold_tags
 from spacy_skd.schemes import TagScheme
 from spacy_skd.scores import LOG_ZERO, ChainSequences
-from spacy_skd.teacher.beams import _fill, search
+from spacy_skd.teacher.beams import search
 from spacy_skd.teacher.entries import in_common, join_docs, split_docs
 from spacy_skd.teacher.parses import Parses, arc_log_probs, softmax
 from spacy_skd.teacher.readings import (
@@ -48,38 +47,74 @@ def docs(stock_teacher: Path, gold: SimpleNamespace) -> Any:
 # Beams
 
 
-def _log_prob(pipe: Any, doc: Doc, actions: Any) -> float:
-    """Of a sequence of actions: the softmax of each, in the state that it was taken in."""
-    model, (state,), total = pipe.model.predict([doc]), pipe.moves.init_batch([doc]), 0.0
-    for action in actions:
+def _all_analyses(pipe: Any, doc: Doc) -> Dict[Any, float]:
+    """The probability of each sequence of actions that a doc may have: the product of softmaxes."""
+    model = pipe.model.predict([doc])
+    names = [pipe.moves.get_class_name(i) for i in range(pipe.moves.n_moves)]
+    found: Dict[Any, float] = {}
+
+    def go(state: Any, actions: Any, log_prob: float) -> None:
+        if state.is_final():
+            found[actions] = log_prob
+            return
         (scores,) = model.predict([state]).astype("f8")
-        total += scores[action] - numpy.logaddexp.reduce(scores)
-        pipe.moves.apply_transition(state, pipe.moves.get_class_name(action))
-    return total
+        for i, name in enumerate(names):
+            if pipe.moves.is_valid(state, name):
+                following = state.copy()
+                pipe.moves.apply_transition(following, name)
+                go(
+                    following,
+                    (*actions, name),
+                    log_prob + scores[i] - numpy.logaddexp.reduce(scores),
+                )
+
+    go(pipe.moves.init_batch([doc])[0], (), 0.0)
+    return found
 
 
 @pytest.mark.parametrize("name", ["ner", "parser"])
-def test_an_analysis_has_the_product_of_its_actions_probabilities(name: str, docs: Any) -> None:
-    """Also one that is complete before others are."""
+def test_a_wide_beam_holds_all_analyses_with_their_probabilities(name: str, docs: Any) -> None:
+    """Some of a parser's are complete before others are."""
     nlp, read = docs
     pipe = nlp.get_pipe(name)
-    lengths = set()
-    for doc in filter(len, read):
-        batch = BeamBatch(pipe.moves, pipe.moves.init_batch([doc]), None, 8, density=0.0)
-        (found,) = _fill(batch, pipe.model.predict([doc]), is_raw=False)
-        for actions, log_prob in found.items():
-            assert log_prob == pytest.approx(_log_prob(pipe, doc, actions), abs=1e-3)
-            lengths.add((len(doc), len(actions)))
-        (analyses,) = search(pipe, [doc], 8, 0.0)
-        expected = [content for _, content in pipe.moves.get_beam_parses(batch[0])]
-        assert [content for _, content in analyses if content or name == "ner"] == expected
-        assert [log_prob for log_prob, _ in analyses] == list(found.values())
-    assert name == "ner" or len(lengths) > len({n for n, _ in lengths})
-    # In a batch it is the same.
-    for doc, analyses in zip(read, search(pipe, read, 8, 0.0), strict=True):
-        (alone,) = search(pipe, [doc], 8, 0.0)
-        (log_prob, content), (expected_log_prob, expected) = analyses[0], alone[0]
-        assert content == expected and log_prob == pytest.approx(expected_log_prob, abs=1e-3)
+    words = [[t.text for t in doc] for doc in read[:3]]
+    short = [Doc(nlp.vocab, words=ws[i : i + 3]) for ws in words for i in (0, 1)]
+    short = list(nlp.get_pipe("tok2vec").pipe(short))
+    for doc, analyses in zip(short, search(pipe, short, 5000, 0.0), strict=True):
+        expected = _all_analyses(pipe, doc)
+        assert len(analyses) == len(expected) > 20
+        numpy.testing.assert_allclose(
+            [log_prob for log_prob, _ in analyses],
+            sorted(expected.values(), reverse=True),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        best = max(expected, key=lambda actions: expected[actions])
+        if name == "ner":
+            scheme = TagScheme("BILUO", pipe.labels)
+            tags = beam_entities([analyses], [doc], scheme).tags[0]
+            assert [scheme.tags[tag] for tag in tags] == list(best)
+        (narrow,) = search(pipe, [doc], 7, 0.0)
+        assert len(narrow) == 7
+        assert narrow[0][0] <= analyses[0][0] + 1e-4
+        (dense,) = search(pipe, [doc], 5000, 0.1)
+        assert len(dense) < len(analyses) and dense[-1][0] >= dense[0][0] + numpy.log(0.1)
+
+
+@pytest.mark.parametrize("name", ["ner", "parser"])
+def test_analyses_are_those_of_spacy_s_own_states(name: str, docs: Any) -> None:
+    """What an analysis holds is what spaCy sets on a doc for its best one."""
+    nlp, read = docs
+    pipe = nlp.get_pipe(name)
+    found = search(pipe, read, 1, 0.0)
+    expected = list(pipe.pipe(doc.copy() for doc in read))
+    for doc, its, ((_, content),) in zip(read, expected, found, strict=True):
+        if name == "ner":
+            assert content == [(e.start, e.end, e.label_) for e in its.ents]
+        else:
+            parses = beam_parses([[(0.0, content)]], [doc], pipe.labels)
+            assert parses.heads[0].tolist() == [t.head.i for t in its]
+            assert numpy.flatnonzero(parses.starts[0]).tolist() == [s.start for s in its.sents]
 
 
 def test_the_best_analysis_is_no_worse_than_that_of_a_greedy_search(docs: Any) -> None:
@@ -89,11 +124,6 @@ def test_the_best_analysis_is_no_worse_than_that_of_a_greedy_search(docs: Any) -
         for wide, narrow in zip(search(pipe, read, 8, 0.0), search(pipe, read, 1, 0.0)):
             best = max(log_prob for log_prob, _ in wide)
             assert best > narrow[0][0] - 1e-3
-    ner = nlp.get_pipe("ner")
-    scheme = TagScheme("BILUO", ner.labels)
-    found = beam_entities(search(ner, read, 1, 0.0), read, scheme)
-    expected = set_entities(list(ner.pipe(doc.copy() for doc in read)), scheme)
-    numpy.testing.assert_array_equal(found.tags, expected.tags)
 
 
 def test_what_was_trained_with_a_beam_is_searched_as_spacy_searches_it(docs: Any) -> None:
@@ -103,11 +133,9 @@ def test_what_was_trained_with_a_beam_is_searched_as_spacy_searches_it(docs: Any
         pipe.cfg["beam_width"] = 8
         beams = pipe.beam_parse(read, beam_width=8)
         for doc, analyses, beam in zip(read, search(pipe, read, 8, 0.0), beams, strict=True):
-            expected = pipe.moves.get_beam_parses(beam) if len(doc) else [(1.0, [])]
-            listed = [(p, arcs) for p, arcs in analyses if arcs or name == "ner"]
-            for (log_prob, content), (prob, its) in zip(listed, expected):
+            expected = pipe.moves.get_beam_parses(beam) if len(doc) else []
+            for (log_prob, content), (prob, its) in zip(analyses, expected):
                 assert content == its and numpy.exp(log_prob) == pytest.approx(prob)
-            assert sum(numpy.exp(p) for p, _ in analyses) == pytest.approx(1)
 
 
 def test_entities_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
