@@ -10,7 +10,7 @@ import typer
 from spacy.training import Corpus, Example
 from wasabi import msg
 
-from spacy_skd.corpora.mixed import cut
+from spacy_skd.corpora.doc_lengths import cut
 from spacy_skd.schemes import TagScheme
 from spacy_skd.scores import POTENTIALS
 from spacy_skd.teacher.cache import encode

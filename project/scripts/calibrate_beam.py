@@ -14,7 +14,7 @@ import typer
 from spacy.training import Corpus, Example
 from wasabi import msg
 
-from spacy_skd.corpora.mixed import cut
+from spacy_skd.corpora.doc_lengths import cut
 from spacy_skd.pipeline.gold import gold_parse, gold_tags
 from spacy_skd.schemes import TagScheme
 from spacy_skd.teacher.component import BeamSettings, TeacherComponent

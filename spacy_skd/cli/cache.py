@@ -1,7 +1,6 @@
 """`spacy skd cache`: read corpora with a teacher ahead of training, and tell what a cache holds."""
 
 import re
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Iterator, List, Mapping, Optional, Tuple
 
@@ -15,12 +14,19 @@ from spacy.util import registry
 from thinc.api import Config
 from wasabi import msg
 
-from ..corpora.mixed import cut
+from ..corpora.doc_lengths import of_lengths
 from ..corpora.raw import RawCorpus
 from ..teacher.cache import ScoreCache
 from ..teacher.fill import fill_cache, readings_of
 from .app import Code, errors_in_a_sentence, skd
-from .student_config import MIXED, corpus_block, gold_settings, make_config, with_teacher
+from .student_config import (
+    LENGTHS,
+    MIXED,
+    corpus_block,
+    gold_settings,
+    make_config,
+    with_teacher,
+)
 
 
 @skd.command("cache")
@@ -89,11 +95,12 @@ def cache_cli(
         else:
             with show_validation_error(config_path):
                 config = util.load_config(config_path, interpolate=False)
-        if max_length is None:
-            block = corpus_block(config, "train")
-            max_length = block.get("max_length", 0) if block["@readers"] == MIXED else 0
+        block = corpus_block(config, "train")
+        lengths = {key: block.get(key, 0) if block["@readers"] == MIXED else 0 for key in LENGTHS}
+        if max_length is not None:
+            lengths["max_length"] = max_length
         nlp = student(with_teacher(config, teacher, str(output)))
-        texts = read_corpora(corpora, nlp, max_length, gold_settings(config))
+        texts = read_corpora(corpora, nlp, lengths, gold_settings(config))
         n_read = fill_cache(readings_of(nlp), texts, part)
         if not output.exists():
             raise ValueError(
@@ -130,20 +137,20 @@ def student(config: Config) -> Language:
 
 
 def read_corpora(
-    paths: List[Path], nlp: Language, max_length: int, of_gold: Mapping[str, Any]
+    paths: List[Path], nlp: Language, lengths: Mapping[str, int], of_gold: Mapping[str, Any]
 ) -> Iterator[Example]:
     """Texts as training reads them: of a .spacy file with the sentence boundaries that are
     annotated in it.
 
     paths (List[Path]): The files and folders.
     nlp (Language): The student.
-    max_length (int): Docs of more tokens are cut; 0: none.
+    lengths (Mapping[str, int]): LENGTHS of a MixedCorpus.
     of_gold (Mapping[str, Any]): Settings of spaCy's reader of .spacy files.
     YIELDS (Example): The texts.
     """
     corpora = [Corpus(p, **of_gold) if p.suffix == ".spacy" else RawCorpus(p) for p in paths]
-    for eg in chain.from_iterable(corpus(nlp) for corpus in corpora):
-        yield from cut(eg, nlp, max_length)
+    for corpus in corpora:
+        yield from of_lengths(corpus(nlp), nlp, **lengths)
 
 
 def print_holdings(path: Path) -> None:

@@ -15,6 +15,8 @@ from ..teacher.component import ENCODERS, ENTITIES, PARSES, enabled
 CONFIGS = Path(__file__).parents[1] / "configs"
 ATTACH = "spacy-skd.attach_teacher.v1"
 MIXED = "spacy-skd.MixedCorpus.v1"
+# What a mixed corpus makes of the lengths of docs.
+LENGTHS = ("max_length", "join_length")
 
 
 class Optimize(str, Enum):
@@ -245,11 +247,12 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
     for part in section.split("."):
         corpora = corpora[part]
     given: Any = corpora[key]
-    max_length, shares = 0, {}
+    lengths, shares = dict.fromkeys(LENGTHS, 0), {}
     if given.get("@readers") == MIXED:
         # Which of its corpora are raw text is told by what reads them.
         gold = {n: c for n, c in given["corpora"].items() if c["@readers"] not in _RAW_READERS}
-        max_length, shares = given.get("max_length", 0), dict(given.get("proportions") or {})
+        lengths = {key: given.get(key, 0) for key in LENGTHS}
+        shares = dict(given.get("proportions") or {})
     else:
         # spaCy fills in what a block leaves out where it expects it, and not in a mixture.
         defaults = _SPACY_CORPUS if given.get("@readers") == _SPACY_CORPUS["@readers"] else {}
@@ -262,7 +265,7 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
     corpora[key] = {
         "@readers": MIXED,
         "proportions": share if mixed else None,
-        "max_length": max_length,
+        **lengths,
         "corpora": {**mixed, **raw},
     }
     return config

@@ -23,6 +23,10 @@ from .held_out import stamp
 _WIDTH = 128
 _N_NGRAMS = 50_000
 
+# What wordfreq calls languages that spaCy calls otherwise, or whose words are for the most part
+# those of another.
+_WORDFREQ = {"hr": "sh", "sr": "sh", "nn": "nb", "tl": "fil"}
+
 
 @skd.command("vectors")
 def vectors_cli(
@@ -234,14 +238,15 @@ def frequent_words(lang: str, n: int, attr: str) -> List[str]:
             "--frequent needs the library wordfreq: pip install spacy_skd[vectors], or give a list "
             "of words as a .txt file."
         ) from None
-    try:
-        found: List[str] = wordfreq.top_n_list(lang, n)
-    except LookupError:
+    # Asked for a language that it has not got, wordfreq takes a similar one: Irish is English to it.
+    code = _WORDFREQ.get(lang, lang)
+    if code not in wordfreq.available_languages():
         msg.warn(
             f'wordfreq has no list of the language "{lang}": the words are those of the texts '
             "alone. A list of words can be given as one of them, a .txt file."
         )
         return []
+    found: List[str] = wordfreq.top_n_list(code, n)
     if attr == "LOWER":
         return [word.lower() for word in found]
     return [form for word in found for form in dict.fromkeys((word, word.capitalize()))]

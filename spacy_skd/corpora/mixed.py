@@ -1,12 +1,12 @@
 """spacy-skd.MixedCorpus.v1: several corpora, annotated or raw, in stated proportions."""
 
 from itertools import chain
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 from spacy.language import Language
-from spacy.pipeline import Sentencizer
-from spacy.tokens import Doc
 from spacy.training import Example
+
+from .doc_lengths import of_lengths
 
 Reader = Callable[[Language], Iterable[Example]]
 
@@ -26,6 +26,9 @@ class MixedCorpus:
         of each, once.
     max_length (int): Docs of more tokens are cut at ends of sentences: annotated ones, else those
         that spaCy's sentencizer finds. 0: no limit.
+    join_length (int): Shorter docs are joined with those that follow in their corpus, to random
+        lengths of up to so many tokens. Where each doc is a sentence, nothing could be learned of
+        where sentences begin. 0: each stays as it is.
     RAISES (ValueError): If there is no corpus with a path, a proportion for none or none for one,
         or one that is not more than 0.
     """
@@ -35,6 +38,7 @@ class MixedCorpus:
         corpora: Dict[str, Any],  # confection can't check callables in a dict
         proportions: Optional[Dict[str, float]] = None,
         max_length: int = 0,
+        join_length: int = 0,
     ) -> None:
         if not corpora:
             raise ValueError(
@@ -71,6 +75,7 @@ class MixedCorpus:
             )
         self.proportions = proportions
         self.max_length = max_length
+        self.join_length = join_length
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
         """Read the corpora.
@@ -101,55 +106,12 @@ class MixedCorpus:
 
     def _read(self, name: str, nlp: Language) -> Iterator[Example]:
         is_empty = True
-        for eg in self.corpora[name](nlp):
+        examples = self.corpora[name](nlp)
+        for eg in of_lengths(examples, nlp, self.max_length, self.join_length):
             is_empty = False
-            yield from cut(eg, nlp, self.max_length)
+            yield eg
         if is_empty:
             raise ValueError(
                 f'There is nothing in corpus "{name}" of the mixed corpus: check its path, or '
                 "leave it out."
             )
-
-
-def cut(eg: Example, nlp: Language, max_length: int) -> Iterator[Example]:
-    """Cut a long example at ends of sentences.
-
-    eg (Example): The example.
-    nlp (Language): The pipeline, whose tokenizer reads the parts where the predicted doc's tokens
-        are not the reference's.
-    max_length (int): The tokens of the reference that a part may have; 0 for any number. Annotated
-        sentences stay whole, also where one has more.
-    YIELDS (Example): The parts, or the example itself where it is short enough.
-    """
-    reference, predicted = eg.reference, eg.predicted
-    if not max_length or len(reference) <= max_length:
-        yield eg
-        return
-    tokens_agree = [t.text_with_ws for t in predicted] == [t.text_with_ws for t in reference]
-    for start, end in _parts(reference, max_length):
-        part = reference[start:end].as_doc()
-        yield Example(
-            predicted[start:end].as_doc() if tokens_agree else nlp.make_doc(part.text), part
-        )
-
-
-def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
-    """Start and end of the parts of a doc: as many sentences as fit, at least one."""
-    is_annotated = doc.has_annotation("SENT_START")
-    if is_annotated:
-        starts = [token.is_sent_start is True for token in doc]
-    else:
-        starts = Sentencizer().predict([doc])[0]
-    # No entity is cut in two.
-    ends = [i for i in range(1, len(doc)) if starts[i] and doc[i].ent_iob_ != "I"]
-    start = previous = 0
-    for end in [*ends, len(doc)]:
-        if end - start > max_length and previous > start:
-            yield start, previous
-            start = previous
-        while end - start > max_length and not is_annotated:
-            yield start, start + max_length
-            start += max_length
-        previous = end
-    if previous > start:
-        yield start, previous

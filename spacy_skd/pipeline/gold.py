@@ -47,7 +47,8 @@ def gold_sentence_starts(eg: Example) -> numpy.ndarray:
         return reference  # spaCy would list all words to find that out
     alignment = eg.alignment.x2y
     starts = numpy.full((n_tokens,), CONTINUES, dtype="i1")
-    tokens = numpy.repeat(numpy.arange(n_tokens), alignment.lengths)
+    # For a space at the end that is partly aligned, spaCy has an empty entry too many.
+    tokens = numpy.repeat(numpy.arange(n_tokens), alignment.lengths[:n_tokens])
     values = reference[alignment.data.astype("i8")]
     starts[tokens[values == UNKNOWN]] = UNKNOWN
     starts[tokens[values == STARTS]] = STARTS

@@ -22,6 +22,9 @@ from .loaded_pipeline import LoadedPipeline, content_of
 # Words that are read at a time, and how many are sorted by length before.
 _BATCH, _WINDOW = 256, 8192
 
+# Vectors that are projected at a time.
+_BLOCK = 10_000
+
 # The root mean square of the vectors' values: as large as those of spaCy's own packages, which its
 # layers are made for.
 _SIZE = 0.3
@@ -58,16 +61,24 @@ class Lexicon:
                 f"The teacher's vectors have {full} dimensions, and can't be reduced to {width}: "
                 f"take from 1 to {full} (--width)."
             )
-        centred = self.vectors - self.vectors.mean(axis=0)
-        variances, axes = numpy.linalg.eigh(centred.T.astype("f8") @ centred.astype("f8"))
+        mean = self.vectors.mean(axis=0, dtype="f8")
+        blocks = [self.vectors[i : i + _BLOCK] for i in range(0, len(self.vectors), _BLOCK)]
+        # Block by block: copies of all vectors, in double precision, take several times their memory.
+        covariance = numpy.zeros((full, full))
+        for block in blocks:
+            centred = block - mean
+            covariance += centred.T @ centred
+        variances, axes = numpy.linalg.eigh(covariance)
         variances, axes = variances[::-1], axes[:, ::-1][:, :width]
         # An axis may point either way: its largest value is to be positive.
         axes = axes * numpy.sign(axes[numpy.abs(axes).argmax(axis=0), range(width)])
-        vectors = centred @ axes.astype("f")
-        size = float(numpy.sqrt((vectors.astype("f8") ** 2).mean())) or 1.0
+        # What is kept is what the axes' variances come to.
+        size = float(numpy.sqrt(max(variances[:width].sum(), 0) / (len(self.words) * width))) or 1.0
         kept = float(variances[:width].sum() / max(variances.sum(), 1e-30))
-        scaled = vectors * numpy.float32(_SIZE / size)
-        return Lexicon(self.words, scaled, self.attr, self.forms), kept
+        vectors = numpy.zeros((len(self.words), width), dtype="f")
+        for i, block in enumerate(blocks):
+            vectors[i * _BLOCK : i * _BLOCK + len(block)] = (block - mean) @ axes * (_SIZE / size)
+        return Lexicon(self.words, vectors, self.attr, self.forms), kept
 
     def to_pipeline(self, lang: str, name: str, n_ngrams: int = 0) -> Tuple[Language, float]:
         """A blank pipeline with these vectors, as by `spacy init vectors`.

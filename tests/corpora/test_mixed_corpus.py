@@ -9,7 +9,8 @@ from spacy.training.corpus import JsonlCorpus, PlainTextCorpus
 from spacy.util import registry, resolve_dot_names
 from thinc.api import Config
 
-from spacy_skd.corpora.mixed import MixedCorpus, cut
+from spacy_skd.corpora.doc_lengths import cut, joined
+from spacy_skd.corpora.mixed import MixedCorpus
 
 
 @pytest.fixture
@@ -230,3 +231,59 @@ def test_long_docs_of_a_mixture_are_cut(nlp, tmp_path):
     reader = Corpus(tmp_path / "gold.spacy")
     corpus = MixedCorpus({"gold": reader, "raw": reader_of("x", [30])}, max_length=10)
     assert lengths(corpus(nlp)) == [10, 10, 10, 10, 10]
+
+
+# Joining
+
+
+def short_docs(nlp, n_docs=40):
+    """Docs of a sentence each: with a parse, and every other with an entity."""
+    for i in range(n_docs):
+        words = ["Ada", *["runs"] * (i % 3), "."]
+        heads, deps = [0] * len(words), ["ROOT", *["dep"] * (len(words) - 1)]
+        spaces = [True] * (len(words) - 2) + [False] * 2
+        ents = ["B-PER"] + ["O"] * (len(words) - 1) if i % 2 else None
+        doc = Doc(nlp.vocab, words=words, spaces=spaces, heads=heads, deps=deps, ents=ents)
+        yield Example(nlp.make_doc(doc.text), doc)
+
+
+def test_short_docs_are_joined(nlp):
+    examples = list(short_docs(nlp))
+    groups = list(joined(short_docs(nlp), 12))
+    assert lengths(groups) == lengths(joined(short_docs(nlp), 12))
+    assert 1 < len(set(lengths(groups))) and max(lengths(groups)) < 12 + 4
+    for side in ("predicted", "reference"):
+        before = [getattr(eg, side) for eg in examples]
+        after = [getattr(eg, side) for eg in groups]
+        assert " ".join(doc.text for doc in before) == " ".join(doc.text for doc in after)
+        for attr in ("text", "dep_", "ent_iob_", "ent_type_", "is_sent_start"):
+            assert [getattr(t, attr) for doc in before for t in doc] == [
+                getattr(t, attr) for doc in after for t in doc
+            ]
+        assert [t.head.i - t.i for doc in before for t in doc] == [
+            t.head.i - t.i for doc in after for t in doc
+        ]
+    # With sentences that begin inside of docs
+    assert max(len(list(eg.reference.sents)) for eg in groups) > 2
+    assert all(eg.predicted.text == eg.reference.text for eg in groups)
+    assert list(map(id, joined(examples, 0))) == list(map(id, examples))
+
+
+def test_long_docs_are_not_joined_with_more(nlp):
+    assert lengths(joined(reader_of("a", [30, 2, 40, 30])(nlp), 20))[0] == 30
+    assert set(lengths(joined(reader_of("a", [30] * 5)(nlp), 20))) == {30}
+
+
+@pytest.mark.parametrize("spaces,text", [(False, "小猫跑。小猫跑。"), (True, "小猫跑 。 小猫跑 。 ")])
+def test_docs_without_spaces_get_none_between_them(nlp, spaces, text):
+    doc = Doc(nlp.vocab, words=["小猫跑", "。"], spaces=[spaces] * 2)
+    (eg,) = joined([Example(doc, doc.copy()) for _ in range(2)], 10**9)
+    assert eg.reference.text == eg.predicted.text == text
+
+
+def test_docs_of_a_mixture_are_joined(nlp):
+    corpora = {"gold": lambda nlp: short_docs(nlp), "raw": reader_of("x", [3] * 50)}
+    mixed = MixedCorpus(corpora, {"gold": 1, "raw": 1}, max_length=9, join_length=9)
+    found = list(mixed(nlp))
+    assert sum(lengths(found)) >= 200 and 3 < sum(lengths(found)) / len(found) < 9
+    assert max(lengths(found)) <= 9 + 3

@@ -335,6 +335,21 @@ def test_a_parse_on_other_tokens(
     assert numpy.isfinite(parser.update([eg])["parser"])
 
 
+@pytest.mark.parametrize("end", [["\n"], ["\t"], [" ", "\n"]])
+def test_spaces_at_the_end_on_other_tokens(parser: Any, end: List[str]) -> None:
+    """spaCy's alignment then has one more entry than there are tokens."""
+    words = ["she", "runs", *end]
+    spaces = [True, False, *[True] * len(end)]
+    heads = [1, 1, *[1] * len(end)]
+    reference = Doc(parser.vocab, words=words, spaces=spaces, heads=heads, deps=["dep"] * len(words))
+    predicted = spacy.blank("en").make_doc(reference.text)
+    predicted = Doc(parser.vocab, words=[t.text for t in predicted], spaces=[True, *[False] * 2])
+    eg = Example(predicted, reference)
+    assert len(eg.alignment.x2y.lengths) == len(predicted) + 1 == 4
+    assert_array_equal(gold_sentence_starts(eg), [1, -1, -1])
+    assert numpy.isfinite(parser.update([eg])["parser"])
+
+
 def test_layers_and_gaps_mixed_in_a_batch_add_up(new_nlp: Any, texts: Any) -> None:
     nlp = new_nlp()
     kinds: List[Dict[str, Any]] = [
