@@ -1,5 +1,6 @@
 """biaffine_parser: dependency trees from biaffine arc scores, and the sentences they span."""
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -60,6 +61,9 @@ DEFAULT_BIAFFINE_PARSER_MODEL = Config().from_str(_DEFAULT_CONFIG)["model"]
 # In prediction, how many tokens are scored at once: the memory that arcs and hidden vectors take
 # grows with it, and beyond some thousand nothing gets faster.
 _TOKENS_AT_ONCE = 10_000
+
+# So many docs without one of several sentences are no coincidence.
+_MANY_DOCS = 20
 
 
 @Language.factory(
@@ -374,7 +378,16 @@ class BiaffineParser(StructuredPipe):
         return numpy.concatenate(all_heads), numpy.array(all_labels, dtype="i8")
 
     def _labels_of(self, examples: Iterable[Example]) -> List[str]:
-        labels = super()._labels_of(examples)
+        n_sents: List[int] = []
+        labels = super()._labels_of(_counting_sentences(examples, n_sents))
+        if len(n_sents) >= _MANY_DOCS and max(n_sents) == 1:
+            warnings.warn(
+                f'Each of the {len(n_sents)} parsed docs that component "{self.name}" learns from '
+                "is one sentence: where sentences begin is not learned, and texts of several will "
+                "be parsed badly. Join docs: `spacy convert --n-sents 10`, or join_length of the "
+                "reader spacy-skd.MixedCorpus.v1.",
+                stacklevel=3,
+            )
         known = {*self.labels, *labels}
         # What spaCy's parser has from the start, for when no data tells.
         if not labels and ROOT not in known:
@@ -399,6 +412,14 @@ class BiaffineParser(StructuredPipe):
 
     def _n_labels_of(self, model: Model[List[Doc], SentenceScorer]) -> int:
         return model.get_dim("nO")
+
+
+def _counting_sentences(examples: Iterable[Example], n_sents: List[int]) -> Iterator[Example]:
+    """Examples, while the number of sentences of each parsed one is put on a list."""
+    for eg in examples:
+        if eg.reference.has_annotation("DEP"):
+            n_sents.append(int((sentence_starts(eg.reference) == STARTS).sum()))
+        yield eg
 
 
 def _batches_of_tokens(docs: Iterable[Doc], n_tokens: int) -> Iterator[List[Doc]]:

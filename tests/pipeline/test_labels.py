@@ -1,5 +1,6 @@
 """Where the labels of both components come from, and what becomes of them."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,19 @@ def test_references_may_have_a_vocab_of_their_own(make_nlp: Any) -> None:
     eg = Example(nlp.make_doc("Ada sings"), gold)
     nlp.get_pipe("parser").initialize(lambda: [eg])
     assert nlp.get_pipe("parser").labels == ("ROOT", "of-its-own")
+
+
+def test_docs_of_one_sentence_each_are_warned_of(make_nlp: Any, make_examples: Any) -> None:
+    def initialize(n_docs: int, several: bool) -> None:
+        nlp = make_nlp("parser")
+        long, *short = make_examples(nlp)
+        # Docs without a parse count neither way.
+        others = [Example(nlp.make_doc("a b"), nlp.make_doc("a b"))] * n_docs
+        nlp.initialize(lambda: [*short * (n_docs // 4), *others, *[long] * several])
+
+    with pytest.warns(UserWarning, match='Each of the 20 parsed docs that component "parser"'):
+        initialize(20, False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        initialize(20, True)
+        initialize(16, False)

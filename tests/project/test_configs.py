@@ -2,8 +2,9 @@
 
 import pytest
 import spacy
+import srsly
 from spacy.tokens import Doc, DocBin, Span
-from spacy.util import load_config
+from spacy.util import load_config, resolve_dot_names
 from typer.testing import CliRunner
 
 
@@ -73,12 +74,172 @@ def test_components_are_those_that_the_corpus_annotates(
 
 @pytest.mark.parametrize("n_tokens,factor", [(204_579, 1), (409_158, 2), (10**8, 10), (9, None)])
 def test_a_larger_corpus_takes_more_updates(configs, n_tokens, factor):
-    made = configs.make_configs("en", {"ner", "parser"}, n_tokens)
+    none = dict.fromkeys(configs.LEAST, {})
+    made = configs.make_configs(spacy.blank("en"), {"ner", "parser"}, n_tokens, none)
     for name, config in made.items():
-        shipped = load_config(configs.SHIPPED / f"{name}.cfg")["training"]
+        shipped = load_config(configs.SHIPPED / f"{name}.cfg")
+        if factor == 1:
+            assert config == shipped
         times = configs.LEAST[name] if factor is None else factor
-        assert config["training"]["max_steps"] == round(shipped["max_steps"] * times)
-        assert config["training"]["eval_frequency"] == round(shipped["eval_frequency"] * times)
+        for key in ("max_steps", "eval_frequency"):
+            assert config["training"][key] == round(shipped["training"][key] * times)
+        rates = [c["training"]["optimizer"]["learn_rate"] for c in (config, shipped)]
+        if name != "baseline":
+            assert rates[0]["warmup_steps"] == round(rates[1]["warmup_steps"] * times)
+
+
+def write_corpus(path, lang, docs):
+    """Docs of sentences of words."""
+    nlp = spacy.blank(lang)
+    made = []
+    for sentences in docs:
+        words = [word for sentence in sentences for word in sentence]
+        starts = [i == 0 for sentence in sentences for i in range(len(sentence))]
+        heads, deps, first = [], [], 0
+        for i, is_start in enumerate(starts):
+            first = i if is_start else first
+            heads.append(first)
+            deps.append("ROOT" if is_start else "dep")
+        spaces = None if lang != "zh" else [False] * len(words)
+        ents = ["B-X" if word in ("Ada", "艾") else "O" for word in words]
+        made.append(Doc(nlp.vocab, words, spaces, heads=heads, deps=deps, ents=ents))
+    DocBin(docs=made).to_disk(path)
+    return path
+
+
+SENTENCE = ["Ada", "schläft", "."]
+
+
+def make(configs, tmp_path, docs, *arguments, lang="de"):
+    path = write_corpus(tmp_path / "corpus.spacy", lang, docs)
+    code, message = run(configs, tmp_path / "out", *[path] * 3, "--lang", lang, *arguments)
+    assert code == 0, message
+    found = {name: load_config(tmp_path / "out" / f"{name}.cfg") for name in configs.LEAST}
+    return {name: config["corpora"]["train"] for name, config in found.items()}, found, message
+
+
+def test_docs_of_one_sentence_are_joined_in_training(configs, tmp_path):
+    docs = [[SENTENCE]] * 99 + [[SENTENCE] * 2]
+    readers, found, message = make(configs, tmp_path, docs)
+    assert "docs are joined" in message
+    shipped = load_config(configs.SHIPPED / "baseline.cfg")["corpora"]["train"]
+    for name, reader in readers.items():
+        assert reader["join_length"] == configs.JOIN_LENGTH
+        assert reader["@readers"] == configs.MIXED
+        gold = reader["corpora"]["gold"]
+        assert {**gold, "augmenter": None} == {**shipped, "augmenter": None}
+        assert ("raw" in reader["corpora"]) == (name in ("fast", "accurate"))
+        assert found[name]["corpora"]["dev"]["@readers"] == "spacy.Corpus.v1"
+    # As spaCy reads it
+    nlp = spacy.blank("de")
+    config = found["teacher"].copy()
+    config["paths"]["train"] = config["paths"]["dev"] = str(tmp_path / "corpus.spacy")
+    (reader,) = resolve_dot_names(config.interpolate(), ["corpora.train"])
+    read = list(reader(nlp))
+    assert sum(len(eg.reference) for eg in read) == 303 and len(read) < 20
+    assert max(len(list(eg.reference.sents)) for eg in read) > 5
+
+
+@pytest.mark.parametrize("docs", [[[SENTENCE] * 2] * 10 + [[SENTENCE]] * 20, [[SENTENCE]] * 19])
+def test_other_docs_are_not_joined(configs, tmp_path, docs):
+    readers, found, _ = make(configs, tmp_path, docs)
+    for name, reader in readers.items():
+        assert reader == load_config(configs.SHIPPED / f"{name}.cfg")["corpora"]["train"]
+
+
+def test_long_docs_are_cut_in_training(configs, tmp_path):
+    readers, _, message = make(configs, tmp_path, [[SENTENCE] * 1000] * 3 + [[SENTENCE] * 2] * 9)
+    assert "cut at sentence ends" in message
+    assert {reader["max_length"] for reader in readers.values()} == {configs.BATCH}
+
+
+def test_long_raw_texts_are_cut_for_those_who_read_them(configs, tmp_path):
+    (tmp_path / "raw.jsonl").write_text(
+        "\n".join(srsly.json_dumps({"text": "Ada schläft. " * 1000}) for _ in range(3))
+    )
+    raw = ["--raw", tmp_path / "raw.jsonl"]
+    readers, _, message = make(configs, tmp_path, [[SENTENCE] * 2] * 30, *raw)
+    cut = {name for name, reader in readers.items() if reader["max_length"]}
+    assert cut == {"fast", "accurate"}
+    assert "raw 3 9,000" in message
+
+
+def test_tokenizers_are_the_languages_own(configs, tmp_path):
+    words = ["艾", "睡", "了", "。"]
+    _, found, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
+    for config in found.values():
+        assert config["nlp"]["tokenizer"]["@tokenizers"] == "spacy.zh.ChineseTokenizer"
+        assert config["nlp"]["pipeline"][-1] == "parser"
+    assert "100.0%" in message
+    nlp = spacy.util.load_model_from_config(found["baseline"])
+    assert [token.text for token in nlp.make_doc("睡了")] == ["睡", "了"]
+
+
+def test_what_the_tokenizer_leaves_of_a_corpus_is_told(configs, tmp_path):
+    # Words of several characters, each of which is a token to spaCy's tokenizer
+    words = ["艾", "昨天", "睡觉", "喜欢", "。"]
+    _, found, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
+    assert "Of the heads of" in message and "40% are on tokens" in message
+    assert "No parser is trained" in message
+    assert found["fast"]["nlp"]["pipeline"] == ["ner"]
+    path = write_corpus(tmp_path / "corpus.spacy", "zh", [[["昨天", "睡觉"]] * 2] * 3)
+    code, message = run(configs, tmp_path / "new", *[path] * 3, "--lang", "zh")
+    assert code == 1 and "Of the heads of" in message and not (tmp_path / "new").exists()
+
+
+def test_docs_without_text_annotate_nothing(configs, tmp_path):
+    nlp = spacy.blank("de")
+    doc = make_doc(nlp, True, False)
+    DocBin(docs=[Doc(nlp.vocab), doc]).to_disk(tmp_path / "corpus.spacy")
+    _, message = run(configs, tmp_path / "out", *[tmp_path / "corpus.spacy"] * 3, "--lang", "de")
+    assert "Configs for ner (de)" in message
+
+
+class Pieces:
+    """A tokenizer that makes so many pieces of each word."""
+
+    def __init__(self, n_pieces, limit):
+        self.n_pieces, self.model_max_length = n_pieces, limit
+
+    def num_special_tokens_to_add(self):
+        return 2
+
+    def __call__(self, words, add_special_tokens):
+        assert not add_special_tokens
+        return {"input_ids": [[0] * self.n_pieces for _ in words]}
+
+
+@pytest.mark.parametrize(
+    "n_pieces,limit,width,window,rate",
+    [
+        (1, 512, 384, 128, 2e-4),
+        (3, 512, 768, 128, 5e-5),
+        (5, 512, 192, 96, 2e-4),
+        (9, 10**30, 1024, 48, 2e-4 * (384 / 1024) ** 2),
+        (100, 512, 384, 16, 2e-4),
+    ],
+)
+def test_teachers_are_set_up_for_their_transformer(
+    configs, write, tmp_path, monkeypatch, n_pieces, limit, width, window, rate
+):
+    transformers = pytest.importorskip("transformers")
+    pretrained = transformers.AutoTokenizer
+    monkeypatch.setattr(pretrained, "from_pretrained", lambda path: Pieces(n_pieces, limit))
+    srsly.write_json(
+        tmp_path / "config.json", {"hidden_size": width, "max_position_embeddings": 512}
+    )
+    docs = [[SENTENCE] * 100] * 3
+    path = write_corpus(tmp_path / "corpus.spacy", "de", docs)
+    arguments = [*[path] * 3, "--lang", "de", "--transformer", tmp_path]
+    code, message = run(configs, tmp_path / "out", *arguments)
+    assert code == 0, message
+    config = load_config(tmp_path / "out" / "teacher.cfg")
+    model = config["components"]["transformer"]["model"]
+    assert model["get_spans"]["window"] == window
+    assert model["get_spans"]["stride"] == window * 3 // 4
+    assert config["training"]["optimizer"]["learn_rate"]["initial_rate"] == pytest.approx(rate)
+    assert model["tokenizer_config"].get("model_max_length") == (512 if limit > 512 else None)
+    assert ("are cut off" in message) == (n_pieces == 100)
 
 
 def test_what_is_wrong_is_said(configs, write, tmp_path):
@@ -98,4 +259,11 @@ def test_what_is_wrong_is_said(configs, write, tmp_path):
     DocBin().to_disk(tmp_path / "empty.spacy")
     assert "There is no text" in message(train, dev, tmp_path / "empty.spacy")
     DocBin(docs=[make_doc(spacy.blank("de"), True, False)]).to_disk(tmp_path / "ents.spacy")
-    assert "ents.spacy has no parses" in message(train, dev, tmp_path / "ents.spacy")
+    assert "ents.spacy has no heads" in message(train, dev, tmp_path / "ents.spacy")
+    assert "no corpus" in message(train, dev, test, "--raw", tmp_path / "none.jsonl")
+    (tmp_path / "raw.jsonl").write_text('{"text": ""}')
+    assert "no text in the raw text" in message(train, dev, test, "--raw", tmp_path / "raw.jsonl")
+    assert 'seeds are "0,1"' in message(train, dev, test, "--seeds", "0,1")
+    assert "seed 0 are to be packaged" in message(train, dev, test, "--seeds", "1 2")
+    code, printed = run(configs, tmp_path / "my-corpus", train, dev, test)
+    assert code == 1 and 'called "my-corpus"' in printed and not (tmp_path / "my-corpus").exists()

@@ -558,7 +558,7 @@ def test_a_corpus_of_ones_own_is_dev_and_test_whatever_its_files_are_called():
         for script in command["script"]
         if "evaluate.py" in script and "${vars.test}" in script
     ]
-    assert {"dev=${vars.dev}", "test=${vars.test}"} < set(script.split())
+    assert {"dev=${vars.dev}", "test=${vars.test}"} < set(shlex.split(script))
 
 
 def test_folders_of_packages_are_made_before():

@@ -1,0 +1,79 @@
+"""What a transformer can read at a time, and how fast it should learn."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import numpy
+import srsly
+
+# Windows of so many tokens, the shipped one first; one is taken if no more than such a share of
+# them have more pieces than the transformer reads.
+WINDOWS, LOST = (128, 96, 64, 48, 32, 16), 0.01
+# The width of the transformer that the shipped learning rate was found for.
+USUAL_WIDTH = 384
+# What tokenizers have for "no limit" is larger.
+_NO_LIMIT = 10**6
+
+
+@dataclass
+class Transformer:
+    """What is asked of a teacher's config.
+
+    rate (float): By how much to multiply the learning rate: for twice the width, a quarter, as is
+        usual for fine-tuning.
+    window (int): Tokens.
+    lost (float): The share of windows that are cut off, where it is too large even so, else 0.
+    max_pieces (Optional[int]): How many pieces it reads, where its tokenizer does not say so.
+    """
+
+    rate: float
+    window: int
+    lost: float
+    max_pieces: Optional[int]
+
+
+def read_transformer(folder: Path, docs: List[List[str]]) -> Transformer:
+    """Read a transformer's settings, and texts with its tokenizer.
+
+    folder (Path): The transformer.
+    docs (List[List[str]]): Words of docs.
+    RETURNS (Transformer): What is asked of a teacher's config.
+    """
+    from transformers import AutoTokenizer
+
+    settings = srsly.read_json(folder / "config.json")
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    width = settings.get("hidden_size", USUAL_WIDTH)
+    # Of its positions, RoBERTa and its kin leave out those up to that of padding.
+    positions = settings.get("max_position_embeddings") or _NO_LIMIT
+    if settings.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+        positions -= 2
+    limit = min(tokenizer.model_max_length, positions)
+    says = tokenizer.model_max_length <= positions
+    n_special = tokenizer.num_special_tokens_to_add()
+    words = sorted({word for doc in docs for word in doc})
+    pieces = tokenizer(words, add_special_tokens=False)["input_ids"] if words else []
+    n_pieces = {word: len(ids) for word, ids in zip(words, pieces, strict=True)}
+    for window in WINDOWS:
+        lost = _share_cut_off(docs, n_pieces, window, limit - n_special)
+        if lost <= LOST:
+            break
+    return Transformer(
+        rate=min(1.0, (USUAL_WIDTH / width) ** 2),
+        window=window,
+        lost=lost if lost > LOST else 0.0,
+        max_pieces=None if says or limit >= _NO_LIMIT else int(limit),
+    )
+
+
+def _share_cut_off(
+    docs: List[List[str]], n_pieces: Dict[str, int], window: int, limit: int
+) -> float:
+    """The share of windows, one after the other, that have more pieces than a limit."""
+    sizes: List[int] = []
+    for doc in docs:
+        counts = [n_pieces[word] for word in doc]
+        starts = numpy.arange(0, len(counts), window)
+        sizes.extend(numpy.add.reduceat(counts, starts) if counts else [])
+    return float((numpy.array(sizes) > limit).mean()) if sizes else 0.0
