@@ -221,14 +221,13 @@ def main(
         corpora = {split: read_corpus(path, nlp) for split, path in paths.items()}
         texts = read_raw(raw, nlp) if raw is not None else None
         tasks = tasks_of(corpora, paths, lang)
+        lengths = lengths_of_docs(corpora["train"], texts, tasks)
+        configs = make_configs(nlp, tasks, corpora["train"].n_tokens, lengths)
+        if transformer is not None:
+            words = corpora["train"].words
+            configs["teacher"] = for_transformer(configs["teacher"], transformer, words)
     except (ImportError, ValueError) as err:
         msg.fail(str(err), exits=1)
-    lengths = lengths_of_docs(corpora["train"], texts, tasks)
-    configs = make_configs(nlp, tasks, corpora["train"].n_tokens, lengths)
-    if transformer is not None:
-        configs["teacher"] = for_transformer(
-            configs["teacher"], transformer, corpora["train"].words
-        )
     output_dir.mkdir(parents=True, exist_ok=True)
     for name, config in configs.items():
         path = output_dir / f"{name}.cfg"

