@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Dict, List, Optional, Set
 
 import spacy
-import srsly
 import typer
 from contents import BATCH, Contents, read_corpus, read_raw
 from spacy import util
@@ -148,7 +147,8 @@ def lengths_of_docs(
     train (Contents): The training corpus.
     raw (Optional[Contents]): Raw text, for the students that are distilled.
     tasks (Set[str]): "ner", "parser", or both.
-    RETURNS (Dict[str, Dict[str, int]]): Settings of a MixedCorpus; none where docs stay as they are.
+    RETURNS (Dict[str, Dict[str, int]]): Settings of a MixedCorpus, none where docs stay as
+        they are.
     """
     join: Dict[str, int] = {}
     n_single = SINGLE * train.n_parsed

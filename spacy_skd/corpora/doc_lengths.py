@@ -48,7 +48,8 @@ def _joined(group: List[Example]) -> Example:
     # A language that is written without spaces has none between sentences either.
     has_spaces = any(token.whitespace_ for doc in docs for token in doc)
     predicted, reference = (
-        Doc.from_docs(side, ensure_whitespace=has_spaces, exclude=("tensor", "user_data"))
+        # spaCy's types don't know the argument.
+        Doc.from_docs(side, has_spaces, exclude=("user_data",))  # type: ignore[call-arg]
         for side in ([eg.predicted for eg in group], docs)
     )
     return Example(predicted, reference)

@@ -63,7 +63,7 @@ class Lexicon:
             )
         mean = self.vectors.mean(axis=0, dtype="f8")
         blocks = [self.vectors[i : i + _BLOCK] for i in range(0, len(self.vectors), _BLOCK)]
-        # Block by block: copies of all vectors, in double precision, take several times their memory.
+        # By blocks: copies of all vectors, in double precision, take several times their memory.
         covariance = numpy.zeros((full, full))
         for block in blocks:
             centred = block - mean

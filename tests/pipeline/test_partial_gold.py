@@ -340,8 +340,8 @@ def test_spaces_at_the_end_on_other_tokens(parser: Any, end: List[str]) -> None:
     """spaCy's alignment then has one more entry than there are tokens."""
     words = ["she", "runs", *end]
     spaces = [True, False, *[True] * len(end)]
-    heads = [1, 1, *[1] * len(end)]
-    reference = Doc(parser.vocab, words=words, spaces=spaces, heads=heads, deps=["dep"] * len(words))
+    heads, deps = [1] * len(words), ["dep"] * len(words)
+    reference = Doc(parser.vocab, words=words, spaces=spaces, heads=heads, deps=deps)
     predicted = spacy.blank("en").make_doc(reference.text)
     predicted = Doc(parser.vocab, words=[t.text for t in predicted], spaces=[True, *[False] * 2])
     eg = Example(predicted, reference)

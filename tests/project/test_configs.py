@@ -74,7 +74,7 @@ def test_components_are_those_that_the_corpus_annotates(
 
 @pytest.mark.parametrize("n_tokens,factor", [(204_579, 1), (409_158, 2), (10**8, 10), (9, None)])
 def test_a_larger_corpus_takes_more_updates(configs, n_tokens, factor):
-    none = dict.fromkeys(configs.LEAST, {})
+    none = {name: {} for name in configs.LEAST}
     made = configs.make_configs(spacy.blank("en"), {"ner", "parser"}, n_tokens, none)
     for name, config in made.items():
         shipped = load_config(configs.SHIPPED / f"{name}.cfg")
@@ -142,7 +142,7 @@ def test_docs_of_one_sentence_are_joined_in_training(configs, tmp_path):
 
 @pytest.mark.parametrize("docs", [[[SENTENCE] * 2] * 10 + [[SENTENCE]] * 20, [[SENTENCE]] * 19])
 def test_other_docs_are_not_joined(configs, tmp_path, docs):
-    readers, found, _ = make(configs, tmp_path, docs)
+    readers, _, _ = make(configs, tmp_path, docs)
     for name, reader in readers.items():
         assert reader == load_config(configs.SHIPPED / f"{name}.cfg")["corpora"]["train"]
 

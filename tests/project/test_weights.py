@@ -137,7 +137,8 @@ def test_local_folder_is_copied(weights, tmp_path):
 def test_weights_and_tokenizers_of_all_kinds(weights, tmp_path, kept, left):
     local = tmp_path / "local"
     local.mkdir()
-    settings = ["config.json", "spm.model", "bpe.codes", "vocab.txt", "model.safetensors.index.json"]
+    index = "model.safetensors.index.json"
+    settings = ["config.json", "spm.model", "bpe.codes", "vocab.txt", index]
     for name in [*settings, *kept, *left, "README.md"]:
         (local / name).write_bytes(name.encode())
     output = tmp_path / "model"
