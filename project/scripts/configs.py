@@ -16,6 +16,7 @@ from wasabi import msg
 from windows import read_transformer
 
 from spacy_skd.cli.student_config import MIXED, only
+from spacy_skd.corpora.doc_lengths import JOIN_LENGTH, are_single_sentences
 
 SHIPPED = Path(__file__).parents[2] / "configs"
 
@@ -29,8 +30,6 @@ WHAT = {"ner": "entities", "parser": "heads"}
 # are, there is nothing to be learned.
 WORTH_A_WORD, ENOUGH = 0.95, 0.5
 
-# Where so many docs are one sentence, and there are so many, docs are joined, up to so many tokens.
-SINGLE, MANY_DOCS, JOIN_LENGTH = 0.95, 20, 200
 # Docs are cut where long ones make updates so many times as large as they should be.
 TOO_LARGE = 2.0
 
@@ -150,21 +149,22 @@ def lengths_of_docs(
     RETURNS (Dict[str, Dict[str, int]]): Settings of a MixedCorpus, none where docs stay as
         they are.
     """
-    join: Dict[str, int] = {}
-    n_single = SINGLE * train.n_parsed
-    if "parser" in tasks and train.n_single >= n_single and train.n_parsed >= MANY_DOCS:
-        join = {"join_length": JOIN_LENGTH}
-        msg.info(
-            f"Nearly all parsed docs are one sentence: in training docs are joined, to up to "
-            f"{JOIN_LENGTH} tokens, for parsers to learn where sentences begin"
-        )
     found: Dict[str, Dict[str, int]] = {}
     for name in LEAST:
         read = [train, raw] if raw is not None and name in ("fast", "accurate") else [train]
-        is_long = max(corpus.tokens_a_batch for corpus in read) > TOO_LARGE * BATCH
-        found[name] = {**({"max_length": BATCH} if is_long else {}), **join}
-    if any("max_length" in settings for settings in found.values()):
+        found[name] = {}
+        if max(corpus.tokens_a_batch for corpus in read) > TOO_LARGE * BATCH:
+            found[name]["max_length"] = BATCH
+        if "parser" in tasks and any(are_single_sentences(c.n_sentences) for c in read):
+            found[name]["join_length"] = JOIN_LENGTH
+    # Students read all that the others do.
+    if "max_length" in found["fast"]:
         msg.info(f"Docs are long: in training they are cut at sentence ends, to {BATCH} tokens")
+    if "join_length" in found["fast"]:
+        msg.info(
+            "Nearly all docs are one sentence: in training they are joined, to up to "
+            f"{JOIN_LENGTH} tokens, for parsers to learn where sentences begin"
+        )
     return found
 
 

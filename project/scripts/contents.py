@@ -9,8 +9,9 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
+from spacy_skd.corpora.doc_lengths import count_sentences
 from spacy_skd.corpora.raw import RawCorpus, read_docs
-from spacy_skd.pipeline.gold import STARTS, gold_parse, sentence_starts
+from spacy_skd.pipeline.gold import gold_parse
 
 # Tokens of a training batch. A doc that is a fifth longer is one of its own.
 BATCH, TOLERANCE = 500, 1.2
@@ -25,15 +26,13 @@ class Contents:
     lengths (List[int]): The tokens of each doc.
     kept (Dict[str, float]): By "ner" and "parser", of those that it has annotation for: the share
         of entities, and of heads, that are on tokens of the language's tokenizer.
-    n_parsed (int): Docs with a parse.
-    n_single (int): Those that are one sentence.
+    n_sentences (List[int]): The sentences of each parsed doc, or of each raw text.
     words (List[List[str]]): Words of its first docs.
     """
 
     lengths: List[int] = field(default_factory=list)
     kept: Dict[str, float] = field(default_factory=dict)
-    n_parsed: int = 0
-    n_single: int = 0
+    n_sentences: List[int] = field(default_factory=list)
     words: List[List[str]] = field(default_factory=list)
 
     @property
@@ -74,8 +73,7 @@ def read_corpus(path: Path, nlp: Language) -> Contents:
         counts["ner"] += _entities(eg)
         if doc.has_annotation("DEP") and doc.has_annotation("HEAD"):
             counts["parser"] += _heads(eg)
-            found.n_parsed += 1
-            found.n_single += int((sentence_starts(doc) == STARTS).sum() == 1)
+            found.n_sentences.append(count_sentences(doc))
     if not found.lengths:
         raise ValueError(f"There is no text in the corpus {path}.")
     found.kept = {task: min(kept / n, 1.0) for task, (n, kept) in counts.items() if n}
@@ -90,7 +88,10 @@ def read_raw(path: Path, nlp: Language) -> Contents:
     RETURNS (Contents): What is in it.
     RAISES (ValueError): If it is not there, can't be read, or is empty.
     """
-    found = Contents([len(eg.predicted) for eg in RawCorpus(path)(nlp)])
+    found = Contents()
+    for eg in RawCorpus(path)(nlp):
+        found.lengths.append(len(eg.predicted))
+        found.n_sentences.append(count_sentences(eg.predicted))
     if not found.n_tokens:
         raise ValueError(f"There is no text in the raw text {path}.")
     return found

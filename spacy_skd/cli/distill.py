@@ -2,9 +2,11 @@
 
 import logging
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Dict, List, Optional, Sequence
 
+import spacy
 import typer
 from spacy import util
 from spacy.cli._util import (
@@ -19,9 +21,11 @@ from spacy.cli._util import (
 from spacy.language import Language
 from spacy.training.initialize import init_nlp
 from spacy.training.loop import train
+from spacy.util import registry
 from thinc.api import Config
 from wasabi import msg
 
+from ..corpora.doc_lengths import JOIN_LENGTH, are_single_sentences, count_sentences
 from ..corpora.raw import KINDS, kind
 from ..teacher.attach import find
 from ..teacher.fill import comes_to_all, fill_cache, readings_of, training_examples
@@ -31,6 +35,7 @@ from .student_config import (
     Optimize,
     attach_block,
     corpus_name,
+    factory_of,
     left_out,
     make_config,
     readers_of,
@@ -42,6 +47,9 @@ from .student_config import (
 from .vectors import keep_lexicon
 
 CACHE = "teacher-scores.sqlite"
+
+# How many texts of a corpus are read to see what they are like.
+_N_LOOKED_AT = 1000
 
 
 @app.command("distill", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -123,6 +131,8 @@ def distill_cli(
             teacher, path, raw, cache, output_path, overrides, optimize=optimize
         )
         if path is None:
+            if "corpora.train.join_length" not in overrides:
+                config = with_joined_docs(config)
             if missing := left_out(teacher, config):
                 msg.info(f"The student has no {', '.join(missing)} as its teacher has")
             config = with_lexicon(config, teacher, output_path, overrides, frequent, use_gpu)
@@ -193,6 +203,33 @@ def check_output(output_path: Path, teacher: str, raw: Sequence[Path]) -> None:
                 f'The output directory "{output_path}" is in "{read}", from where {what} is read: '
                 "choose another."
             )
+
+
+def with_joined_docs(config: Config) -> Config:
+    """The config of a student that was made here, with texts joined where they are sentences and
+    there is a parser: it could not learn where sentences begin.
+
+    config (Config): From `student_config`.
+    RETURNS (Config): Not interpolated.
+    """
+    section, key = corpus_name(config, "train").rsplit(".", 1)
+    parses = any(factory_of(config, n) == "biaffine_parser" for n in config["nlp"]["pipeline"])
+    if not parses:
+        return config
+    blank = spacy.blank("xx")  # its tokens tell sentences well enough
+    for reader in readers_of(config, "train"):
+        examples: Any = registry.resolve({"reader": reader})["reader"](blank)
+        counts = [count_sentences(eg.reference) for eg in islice(examples, _N_LOOKED_AT)]
+        if are_single_sentences(counts):
+            msg.info(
+                f"Nearly all texts of {reader.get('path')} are one sentence: in training texts are "
+                f"joined, to up to {JOIN_LENGTH} tokens, for the parser to learn where sentences "
+                "begin (--corpora.train.join_length 0 leaves them alone)"
+            )
+            config = config.copy()
+            config[section][key]["join_length"] = JOIN_LENGTH
+            break
+    return config
 
 
 def with_lexicon(

@@ -1,12 +1,33 @@
 """Docs of other lengths than a corpus has: long ones cut, short ones joined."""
 
 from random import Random
-from typing import Iterable, Iterator, List, Tuple
+from typing import Iterable, Iterator, List, Sequence, Tuple
 
 from spacy.language import Language
 from spacy.pipeline import Sentencizer
 from spacy.tokens import Doc
 from spacy.training import Example
+
+# To such a length docs should be joined, if so many of them are a sentence each. Fewer docs than
+# that tell nothing. (The sentencizer finds ends of sentences after abbreviations, too.)
+JOIN_LENGTH, _SINGLE, _MANY_DOCS = 200, 0.8, 20
+
+
+def are_single_sentences(counts: Sequence[int]) -> bool:
+    """Whether the docs of a corpus are single sentences, of which a parser can't learn where
+    sentences begin.
+
+    counts (Sequence[int]): How many sentences its docs have, or some of them.
+    RETURNS (bool): True if nearly all have one.
+    """
+    return len(counts) >= _MANY_DOCS and counts.count(1) >= _SINGLE * len(counts)
+
+
+def count_sentences(doc: Doc) -> int:
+    """RETURNS (int): The sentences of a doc, those that spaCy's sentencizer finds where none are
+    annotated.
+    """
+    return sum(_sentence_starts(doc))
 
 
 def of_lengths(
@@ -80,10 +101,7 @@ def cut(eg: Example, nlp: Language, max_length: int) -> Iterator[Example]:
 def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
     """Start and end of the parts of a doc: as many sentences as fit, at least one."""
     is_annotated = doc.has_annotation("SENT_START")
-    if is_annotated:
-        starts = [token.is_sent_start is True for token in doc]
-    else:
-        starts = Sentencizer().predict([doc])[0]
+    starts = _sentence_starts(doc)
     # No entity is cut in two.
     ends = [i for i in range(1, len(doc)) if starts[i] and doc[i].ent_iob_ != "I"]
     start = previous = 0
@@ -97,3 +115,10 @@ def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
         previous = end
     if previous > start:
         yield start, previous
+
+
+def _sentence_starts(doc: Doc) -> List[bool]:
+    """Which tokens start a sentence: by annotation, else by the sentencizer."""
+    if doc.has_annotation("SENT_START"):
+        return [token.is_sent_start is True for token in doc]
+    return list(Sentencizer().predict([doc])[0])

@@ -12,6 +12,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, get_array_module
 from thinc.types import Floats3d, Ints2d
 
+from ..corpora.doc_lengths import are_single_sentences, count_sentences
 from ..decoding import decode_heads, sentence_spans
 from ..losses import DistillationLoss, arc_cross_entropy
 from ..models.biaffine_parser import SentenceScorer, resize_biaffine_parser
@@ -61,9 +62,6 @@ DEFAULT_BIAFFINE_PARSER_MODEL = Config().from_str(_DEFAULT_CONFIG)["model"]
 # In prediction, how many tokens are scored at once: the memory that arcs and hidden vectors take
 # grows with it, and beyond some thousand nothing gets faster.
 _TOKENS_AT_ONCE = 10_000
-
-# So many docs without one of several sentences are no coincidence.
-_MANY_DOCS = 20
 
 
 @Language.factory(
@@ -380,12 +378,12 @@ class BiaffineParser(StructuredPipe):
     def _labels_of(self, examples: Iterable[Example]) -> List[str]:
         n_sents: List[int] = []
         labels = super()._labels_of(_counting_sentences(examples, n_sents))
-        if len(n_sents) >= _MANY_DOCS and max(n_sents) == 1:
+        if are_single_sentences(n_sents):
             warnings.warn(
-                f'Each of the {len(n_sents)} parsed docs that component "{self.name}" learns from '
-                "is one sentence: where sentences begin is not learned, and texts of several will "
-                "be parsed badly. Join docs: `spacy convert --n-sents 10`, or join_length of the "
-                "reader spacy-skd.MixedCorpus.v1.",
+                f'Nearly all of the {len(n_sents)} parsed docs that component "{self.name}" learns '
+                "from are one sentence: where sentences begin is not learned, and texts of several "
+                "will be parsed badly. Join docs: `spacy convert --n-sents 10`, or join_length of "
+                "the reader spacy-skd.MixedCorpus.v1.",
                 stacklevel=3,
             )
         known = {*self.labels, *labels}
@@ -418,7 +416,7 @@ def _counting_sentences(examples: Iterable[Example], n_sents: List[int]) -> Iter
     """Examples, while the number of sentences of each parsed one is put on a list."""
     for eg in examples:
         if eg.reference.has_annotation("DEP"):
-            n_sents.append(int((sentence_starts(eg.reference) == STARTS).sum()))
+            n_sents.append(count_sentences(eg.reference))
         yield eg
 
 

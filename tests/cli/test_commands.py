@@ -19,7 +19,7 @@ from thinc.compat import has_cupy
 from typer.testing import CliRunner
 
 from spacy_skd.cli import cache as cache_module
-from spacy_skd.cli.distill import app, student_config
+from spacy_skd.cli.distill import app, student_config, with_joined_docs
 from spacy_skd.cli.held_out import hold_out
 from spacy_skd.cli.student_config import CONFIGS, make_config, with_raw, with_teacher
 from spacy_skd.cli.vectors import keep_lexicon
@@ -384,6 +384,38 @@ def test_the_shipped_students_differ_in_what_they_are_named_for() -> None:
             encode = component["tok2vec"]["tok2vec"]["encode"]
             del encode["width"], encode["depth"]
     assert configs["accurate"] == configs["fast"]
+
+
+@pytest.mark.parametrize("components", [["ner", "parser"], ["parser"], ["ner"]])
+def test_texts_of_one_sentence_are_joined(
+    stock_teacher: Path, tmp_path: Path, components: List[str]
+) -> None:
+    teacher = spacy.load(stock_teacher, enable=["tok2vec", *components])
+    teacher.to_disk(tmp_path / "teacher")
+    raw, out = tmp_path / "raw.txt", tmp_path / "out"
+    for lines, joined in (
+        (["Ada sleeps."] * 20 + ["Ada sleeps. She does."] * 5, True),
+        (["Ada sleeps."] * 20 + ["Ada sleeps. She does."] * 6, False),
+        (["Ada sleeps."] * 19, False),
+    ):
+        raw.write_text("".join(f"{line}\n" for line in lines), encoding="utf8")
+        given = {"paths.dev": "dev.spacy"}
+        config = student_config(str(tmp_path / "teacher"), None, [raw], None, out, given)
+        length = with_joined_docs(config)["corpora"]["train"]["join_length"]
+        assert length == (200 if joined and "parser" in components else 0)
+
+
+def test_texts_are_joined_by_the_command(
+    cnn_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, out = tmp_path / "raw.txt", tmp_path / "out"
+    raw.write_text("".join(f"Ada sees {i}.\n" for i in range(30)), encoding="utf8")
+    args = ["distill", cnn_teacher, "--raw", raw, "--output", out, "--frequent", 0, *SHORT]
+    for more, length in (([], 200), (["--corpora.train.join_length", 0], 0)):
+        said = run(*args, *more)
+        assert ("Nearly all texts of" in said) == bool(length)
+        config = Config().from_disk(out / "model-best" / "config.cfg")
+        assert config["corpora"]["train"]["join_length"] == length
 
 
 def test_no_lexicon_of_the_texts_words_alone(
