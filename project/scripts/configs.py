@@ -25,6 +25,7 @@ SHIPPED = Path(__file__).parents[2] / "configs"
 USUAL_TOKENS, MOST = 204_579, 10.0
 LEAST = {"teacher": 0.2, "baseline": 0.4, "student": 0.5, "fast": 0.5, "accurate": 0.5}
 
+RULES = {"@tokenizers": "spacy.Tokenizer.v1"}
 WHAT = {"ner": "entities", "parser": "heads"}
 # Where fewer entities, or heads, are on tokens of the tokenizer, it is worth a word; where fewer
 # are, there is nothing to be learned.
@@ -32,6 +33,19 @@ WORTH_A_WORD, ENOUGH = 0.95, 0.5
 
 # Docs are cut where long ones make updates so many times as large as they should be.
 TOO_LARGE = 2.0
+
+
+def blank(lang: str) -> Language:
+    """RETURNS (Language): A blank pipeline with the language's tokenizer or, with a warning, where
+    that needs a library that is missing, with the one by rules.
+    RAISES (ImportError): If there is no such language.
+    """
+    util.get_lang_class(lang)
+    try:
+        return spacy.blank(lang)
+    except ImportError as err:
+        msg.warn(f'The tokenizer of the language "{lang}" is the one by rules: {err}')
+        return spacy.blank(lang, config={"nlp": {"tokenizer": RULES}})
 
 
 def tasks_of(corpora: Dict[str, Contents], paths: Dict[str, Path], lang: str) -> Set[str]:
@@ -217,7 +231,7 @@ def main(
     paths = {"train": train, "dev": dev, "test": test}
     try:
         check_names(output_dir.name, seeds, packaged_seed)
-        nlp = spacy.blank(lang)
+        nlp = blank(lang)
         corpora = {split: read_corpus(path, nlp) for split, path in paths.items()}
         texts = read_raw(raw, nlp) if raw is not None else None
         tasks = tasks_of(corpora, paths, lang)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import numpy
-import srsly
 
 # Windows of so many tokens, the shipped one first; one is taken if no more than such a share of
 # them have more pieces than the transformer reads.
@@ -14,6 +13,17 @@ WINDOWS, LOST = (128, 96, 64, 48, 32, 16), 0.01
 USUAL_WIDTH = 384
 # What tokenizers have for "no limit" is larger.
 _NO_LIMIT = 10**6
+_AFTER_PADDING = (
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+    "longformer",
+    "luke",
+    "ibert",
+    "data2vec-text",
+)
 
 
 @dataclass
@@ -39,22 +49,23 @@ def read_transformer(folder: Path, docs: List[List[str]]) -> Transformer:
     folder (Path): The transformer.
     docs (List[List[str]]): Words of docs.
     RETURNS (Transformer): What is asked of a teacher's config.
-    RAISES (ValueError): If the tokenizer can't be loaded.
+    RAISES (ValueError): If they can't be loaded.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
-    settings = srsly.read_json(folder / "config.json")
     try:
+        settings = AutoConfig.from_pretrained(str(folder))
         tokenizer = AutoTokenizer.from_pretrained(str(folder))
     except Exception as err:  # of whatever library a tokenizer needs
         raise ValueError(
-            f"transformers can't load the tokenizer in {folder} ({type(err).__name__}: {err}): "
-            "take another transformer (--vars.teacher)."
+            f"transformers can't load the settings and the tokenizer in {folder} "
+            f"({type(err).__name__}: {err}): take another transformer (--vars.teacher)."
         ) from None
-    width = settings.get("hidden_size", USUAL_WIDTH)
-    # Of its positions, RoBERTa and its kin leave out those up to that of padding.
-    positions = settings.get("max_position_embeddings") or _NO_LIMIT
-    if settings.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+    width = getattr(settings, "hidden_size", USUAL_WIDTH)
+    positions = getattr(settings, "max_position_embeddings", 0)
+    positions = positions if positions > 0 else _NO_LIMIT
+    # RoBERTa and its kin leave out the positions up to that of padding.
+    if settings.model_type in _AFTER_PADDING:
         positions -= 2
     limit = min(tokenizer.model_max_length, positions)
     says = tokenizer.model_max_length <= positions

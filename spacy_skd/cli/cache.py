@@ -60,6 +60,14 @@ def cache_cli(
             min=0,
         ),
     ] = None,
+    join_length: Annotated[
+        Optional[int],
+        Opt(
+            help="Join short docs, as a MixedCorpus with this join_length does; 0: none. If not "
+            "set, as the config's training corpus does",
+            min=0,
+        ),
+    ] = None,
     shard: Annotated[
         str,
         Opt(
@@ -97,8 +105,8 @@ def cache_cli(
                 config = util.load_config(config_path, interpolate=False)
         block = corpus_block(config, "train")
         lengths = {key: block.get(key, 0) if block["@readers"] == MIXED else 0 for key in LENGTHS}
-        if max_length is not None:
-            lengths["max_length"] = max_length
+        given = {"max_length": max_length, "join_length": join_length}
+        lengths.update({key: length for key, length in given.items() if length is not None})
         nlp = student(with_teacher(config, teacher, str(output)))
         texts = read_corpora(corpora, nlp, lengths, gold_settings(config))
         n_read = fill_cache(readings_of(nlp), texts, part)

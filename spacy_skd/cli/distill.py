@@ -216,18 +216,19 @@ def with_joined_docs(config: Config) -> Config:
     parses = any(factory_of(config, n) == "biaffine_parser" for n in config["nlp"]["pipeline"])
     if not parses:
         return config
-    blank = spacy.blank("xx")  # its tokens tell sentences well enough
+    blank = spacy.blank("xx")  # its tokens are of no account
+    length = min(JOIN_LENGTH, config[section][key].get("max_length") or JOIN_LENGTH)
     for reader in readers_of(config, "train"):
         examples: Any = registry.resolve({"reader": reader})["reader"](blank)
         counts = [count_sentences(eg.reference) for eg in islice(examples, _N_LOOKED_AT)]
         if are_single_sentences(counts):
             msg.info(
                 f"Nearly all texts of {reader.get('path')} are one sentence: in training texts are "
-                f"joined, to up to {JOIN_LENGTH} tokens, for the parser to learn where sentences "
+                f"joined, to up to {length} tokens, for the parser to learn where sentences "
                 "begin (--corpora.train.join_length 0 leaves them alone)"
             )
             config = config.copy()
-            config[section][key]["join_length"] = JOIN_LENGTH
+            config[section][key]["join_length"] = length
             break
     return config
 

@@ -1,5 +1,6 @@
 """Docs of other lengths than a corpus has: long ones cut, short ones joined."""
 
+import re
 from random import Random
 from typing import Iterable, Iterator, List, Sequence, Tuple
 
@@ -9,8 +10,17 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 # To such a length docs should be joined, if so many of them are a sentence each. Fewer docs than
-# that tell nothing. (The sentencizer finds ends of sentences after abbreviations, too.)
+# that tell nothing.
 JOIN_LENGTH, _SINGLE, _MANY_DOCS = 200, 0.8, 20
+
+# Where a sentence ends inside of a text, or an abbreviation does: in whatever script, before there
+# are tokens. Marks that are not ASCII have no space after them in many languages.
+_MARKS = Sentencizer.default_punct_chars
+_END = re.compile(
+    "[{}][^\\w\\s]*\\s+\\S|[{}][^\\w\\s]*\\s*\\w".format(
+        *(re.escape("".join(c for c in _MARKS if c.isascii() == is_ascii)) for is_ascii in (1, 0))
+    )
+)
 
 
 def are_single_sentences(counts: Sequence[int]) -> bool:
@@ -24,10 +34,10 @@ def are_single_sentences(counts: Sequence[int]) -> bool:
 
 
 def count_sentences(doc: Doc) -> int:
-    """RETURNS (int): The sentences of a doc, those that spaCy's sentencizer finds where none are
-    annotated.
-    """
-    return sum(_sentence_starts(doc))
+    """RETURNS (int): The sentences of a doc: annotated ones, else by marks in its text."""
+    if doc.has_annotation("SENT_START", require_complete=True):
+        return sum(token.is_sent_start is True for token in doc)
+    return 1 + len(_END.findall(doc.text.strip()))
 
 
 def of_lengths(
@@ -44,34 +54,42 @@ def joined(examples: Iterable[Example], join_length: int) -> Iterator[Example]:
     examples (Iterable[Example]): The examples.
     join_length (int): Each group is to have a random number of tokens, from 1 to so many, and ends
         with the doc that reaches it; 0 for examples as they are.
-    YIELDS (Example): The groups. User data of docs is left out where they are joined.
+    YIELDS (Example): The groups, all of whose docs are parsed or none is. Categories and user data
+        are left out where docs are joined.
     """
     if not join_length:
         yield from examples
         return
     random = Random(0)
     group: List[Example] = []
-    n_tokens, wanted = 0, random.randint(1, join_length)
+    wanted = random.randint(1, join_length)
+    has_spaces = False
     for eg in examples:
+        # Together, spaCy would take sentence starts of the ones from the heads of the others.
+        if group and _is_parsed(eg) != _is_parsed(group[-1]):
+            yield _joined(group, has_spaces)
+            group, wanted = [], random.randint(1, join_length)
         group.append(eg)
-        n_tokens += len(eg.reference)
-        if n_tokens >= wanted:
-            yield _joined(group)
-            group, n_tokens, wanted = [], 0, random.randint(1, join_length)
+        # A language that is written without spaces has none between sentences either.
+        has_spaces = has_spaces or any(token.whitespace_ for token in eg.reference)
+        if sum(len(eg.reference) for eg in group) >= wanted:
+            yield _joined(group, has_spaces)
+            group, wanted = [], random.randint(1, join_length)
     if group:
-        yield _joined(group)
+        yield _joined(group, has_spaces)
 
 
-def _joined(group: List[Example]) -> Example:
+def _is_parsed(eg: Example) -> bool:
+    return eg.reference.has_annotation("DEP")
+
+
+def _joined(group: List[Example], has_spaces: bool) -> Example:
     if not group[1:]:
         return group[0]
-    docs = [eg.reference for eg in group]
-    # A language that is written without spaces has none between sentences either.
-    has_spaces = any(token.whitespace_ for doc in docs for token in doc)
     predicted, reference = (
         # spaCy's types don't know the argument.
-        Doc.from_docs(side, has_spaces, exclude=("user_data",))  # type: ignore[call-arg]
-        for side in ([eg.predicted for eg in group], docs)
+        Doc.from_docs(docs, has_spaces, exclude=("tensor", "user_data"))  # type: ignore[call-arg]
+        for docs in ([eg.predicted for eg in group], [eg.reference for eg in group])
     )
     return Example(predicted, reference)
 
@@ -100,8 +118,12 @@ def cut(eg: Example, nlp: Language, max_length: int) -> Iterator[Example]:
 
 def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
     """Start and end of the parts of a doc: as many sentences as fit, at least one."""
-    is_annotated = doc.has_annotation("SENT_START")
-    starts = _sentence_starts(doc)
+    starts = [token.is_sent_start for token in doc]
+    is_annotated = doc.has_annotation("SENT_START", require_complete=True)
+    if not is_annotated:
+        # Of docs that were joined it is known where each begins, and no more.
+        found = Sentencizer().predict([doc])[0]
+        starts = [guess if start is None else start for start, guess in zip(starts, found)]
     # No entity is cut in two.
     ends = [i for i in range(1, len(doc)) if starts[i] and doc[i].ent_iob_ != "I"]
     start = previous = 0
@@ -115,10 +137,3 @@ def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
         previous = end
     if previous > start:
         yield start, previous
-
-
-def _sentence_starts(doc: Doc) -> List[bool]:
-    """Which tokens start a sentence: by annotation, else by the sentencizer."""
-    if doc.has_annotation("SENT_START"):
-        return [token.is_sent_start is True for token in doc]
-    return list(Sentencizer().predict([doc])[0])

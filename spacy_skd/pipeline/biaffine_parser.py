@@ -377,13 +377,14 @@ class BiaffineParser(StructuredPipe):
 
     def _labels_of(self, examples: Iterable[Example]) -> List[str]:
         n_sents: List[int] = []
-        labels = super()._labels_of(_counting_sentences(examples, n_sents))
+        teaches = self._teacher.head is not None
+        labels = super()._labels_of(_counting_sentences(examples, n_sents, teaches))
         if are_single_sentences(n_sents):
             warnings.warn(
-                f'Nearly all of the {len(n_sents)} parsed docs that component "{self.name}" learns '
-                "from are one sentence: where sentences begin is not learned, and texts of several "
-                "will be parsed badly. Join docs: `spacy convert --n-sents 10`, or join_length of "
-                "the reader spacy-skd.MixedCorpus.v1.",
+                f'Nearly all of the {len(n_sents)} docs that component "{self.name}" learns '
+                "parses from are one sentence: where they begin is not learned, and texts of "
+                "several will be parsed badly. Join docs: `spacy convert --n-sents 10`, or "
+                "join_length of the reader spacy-skd.MixedCorpus.v1.",
                 stacklevel=3,
             )
         known = {*self.labels, *labels}
@@ -412,10 +413,12 @@ class BiaffineParser(StructuredPipe):
         return model.get_dim("nO")
 
 
-def _counting_sentences(examples: Iterable[Example], n_sents: List[int]) -> Iterator[Example]:
-    """Examples, while the number of sentences of each parsed one is put on a list."""
+def _counting_sentences(
+    examples: Iterable[Example], n_sents: List[int], of_all: bool
+) -> Iterator[Example]:
+    """Examples, while the number of sentences of each one, or each parsed one, is put on a list."""
     for eg in examples:
-        if eg.reference.has_annotation("DEP"):
+        if of_all or eg.reference.has_annotation("DEP"):
             n_sents.append(count_sentences(eg.reference))
         yield eg
 

@@ -402,7 +402,7 @@ def test_texts_of_one_sentence_are_joined(
         given = {"paths.dev": "dev.spacy"}
         config = student_config(str(tmp_path / "teacher"), None, [raw], None, out, given)
         length = with_joined_docs(config)["corpora"]["train"]["join_length"]
-        assert length == (200 if joined and "parser" in components else 0)
+        assert length == (100 if joined and "parser" in components else 0)
 
 
 def test_texts_are_joined_by_the_command(
@@ -619,6 +619,25 @@ def test_docs_are_cut_as_training_cuts_them(
     raw = ["--raw", long, "--cache", cache, "--output", tmp_path / "out", "--frequent", "0"]
     run("distill", stock_teacher, *raw, *SHORT)
     assert ScoreCache(cache).holdings() == before
+
+
+def test_docs_are_joined_as_training_joins_them(cnn_teacher: Path, tmp_path: Path) -> None:
+    raw, cache = tmp_path / "raw.txt", tmp_path / "c.sqlite"
+    raw.write_text("".join(f"Ada and {i} like Paris.\n" for i in range(40)), encoding="utf8")
+    run("skd", "cache", cnn_teacher, raw, "--output", cache, "--join-length", 200)
+    before = ScoreCache(cache).holdings()
+    assert 1 < before[0].n_docs < 10 and before[0].n_tokens == 40 * 6
+    args = ["--raw", raw, "--cache", cache, "--output", tmp_path / "out", "--frequent", "0"]
+    run("distill", cnn_teacher, *args, "--paths.dev", _dev(tmp_path), *SHORT)
+    assert ScoreCache(cache).holdings() == before
+
+
+def _dev(folder: Path) -> Path:
+    doc = Doc(
+        spacy.blank("en").vocab, words=["Ada", "sleeps"], heads=[1, 1], deps=["nsubj", "ROOT"]
+    )
+    DocBin(docs=[doc]).to_disk(folder / "dev.spacy")
+    return folder / "dev.spacy"
 
 
 @pytest.mark.parametrize("is_mixed", [False, True])

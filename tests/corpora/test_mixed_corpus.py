@@ -9,7 +9,7 @@ from spacy.training.corpus import JsonlCorpus, PlainTextCorpus
 from spacy.util import registry, resolve_dot_names
 from thinc.api import Config
 
-from spacy_skd.corpora.doc_lengths import cut, joined
+from spacy_skd.corpora.doc_lengths import count_sentences, cut, joined
 from spacy_skd.corpora.mixed import MixedCorpus
 
 
@@ -287,3 +287,51 @@ def test_docs_of_a_mixture_are_joined(nlp):
     found = list(mixed(nlp))
     assert sum(lengths(found)) >= 200 and 3 < sum(lengths(found)) / len(found) < 9
     assert max(lengths(found)) <= 9 + 3
+
+
+def test_raw_texts_that_were_joined_are_cut(nlp):
+    docs = [nlp.make_doc("It is so. And this, too, is so.") for _ in range(20)]
+    groups = list(joined([Example(doc, doc.copy()) for doc in docs], 10**9))
+    parts = list(cut(groups[0], nlp, 13))
+    assert len(groups) == 1 and max(lengths(parts)) <= 13
+    assert sum(lengths(parts)) == sum(map(len, docs))
+
+
+def test_parsed_docs_are_joined_with_parsed_ones_alone(nlp):
+    starts = Doc(nlp.vocab, words=list("abcdef"), sent_starts=[1, -1, -1, 1, -1, -1])
+    raw = Doc(nlp.vocab, words=list("abcdef"))
+    parsed = [eg.reference for eg in short_docs(nlp, 4)]
+    docs = [starts, starts, *parsed, raw, raw, *parsed, starts]
+    groups = [eg.reference for eg in joined([Example(d.copy(), d) for d in docs], 10**9)]
+    assert [doc.has_annotation("DEP") for doc in groups] == [False, True, False, True, False]
+    for i in (0, -1):
+        assert [t.is_sent_start for t in groups[i]][:6] == [t.is_sent_start for t in starts]
+    assert len(list(groups[1].sents)) == 4
+    assert groups[1].to_array("HEAD").tolist() == groups[3].to_array("HEAD").tolist()
+
+
+def test_words_that_are_docs_keep_their_spaces(nlp):
+    docs = [nlp.make_doc(text) for text in ("so it is", "Yes", "No", "Maybe")]
+    examples = [Example(doc, doc.copy()) for doc in docs]
+    (eg,) = joined(examples, 10**9)
+    assert eg.reference.text == "so it is Yes No Maybe"
+
+
+@pytest.mark.parametrize(
+    "text,n",
+    [
+        ("Ada sleeps at 3.5 (really).", 1),
+        ("Ada sleeps . She does .", 2),
+        ('He said: "No." Then he left! Why?', 3),
+        ("猫跑了。狗也跑了。", 2),
+        ("यह है। वह है।", 2),
+        ("\n", 1),
+    ],
+)
+def test_sentences_of_a_text_are_told_by_its_marks(text, n):
+    assert count_sentences(spacy.blank("xx").make_doc(text)) == n
+
+
+def test_annotated_sentences_count(nlp):
+    doc = Doc(nlp.vocab, words=["a.", "b", "c"], sent_starts=[1, -1, 1])
+    assert count_sentences(doc) == 2

@@ -258,9 +258,7 @@ def test_docs_of_one_sentence_each_are_warned_of(make_nlp: Any, make_examples: A
         others = [Example(nlp.make_doc("a b"), nlp.make_doc("a b"))] * n_docs
         nlp.initialize(lambda: [*short * (n_docs // 4), *others, *[long] * n_long])
 
-    with pytest.warns(
-        UserWarning, match='Nearly all of the 20 parsed docs that component "parser"'
-    ):
+    with pytest.warns(UserWarning, match='Nearly all of the 20 docs that component "parser"'):
         initialize(20, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)

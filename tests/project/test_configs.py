@@ -225,9 +225,9 @@ def test_teachers_are_set_up_for_their_transformer(
     transformers = pytest.importorskip("transformers")
     pretrained = transformers.AutoTokenizer
     monkeypatch.setattr(pretrained, "from_pretrained", lambda path: Pieces(n_pieces, limit))
-    srsly.write_json(
-        tmp_path / "config.json", {"hidden_size": width, "max_position_embeddings": 512}
-    )
+    # As DistilBERT calls its width
+    sizes = {"model_type": "distilbert", "dim": width, "max_position_embeddings": 512}
+    srsly.write_json(tmp_path / "config.json", sizes)
     docs = [[SENTENCE] * 100] * 3
     path = write_corpus(tmp_path / "corpus.spacy", "de", docs)
     arguments = [*[path] * 3, "--lang", "de", "--transformer", tmp_path]
@@ -275,5 +275,21 @@ def test_a_transformer_whose_tokenizer_cant_be_loaded(configs, write, tmp_path):
     srsly.write_json(tmp_path / "model" / "config.json", {"model_type": "bert"})
     arguments = [*write(), "--transformer", tmp_path / "model"]
     code, message = run(configs, tmp_path / "out", *arguments)
-    assert code == 1 and "can't load the tokenizer in" in message
+    assert code == 1 and "can't load the settings and the tokenizer in" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_is_not_installed(configs, monkeypatch, capsys):
+    blank = spacy.blank
+
+    def without_library(lang, config=None):
+        if config is None:
+            raise ImportError("pip install a library")
+        return blank(lang, config=config)
+
+    monkeypatch.setattr(configs.spacy, "blank", without_library)
+    nlp = configs.blank("ko")
+    assert [token.text for token in nlp.make_doc("안녕 하세요.")] == ["안녕", "하세요", "."]
+    assert "one by rules: pip install a library" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(ImportError, match="language zz"):
+        configs.blank("zz")
