@@ -131,8 +131,7 @@ def distill_cli(
             teacher, path, raw, cache, output_path, overrides, optimize=optimize
         )
         if path is None:
-            if "corpora.train.join_length" not in overrides:
-                config = with_joined_docs(config)
+            config = with_joined_docs(config, overrides)
             if missing := left_out(teacher, config):
                 msg.info(f"The student has no {', '.join(missing)} as its teacher has")
             config = with_lexicon(config, teacher, output_path, overrides, frequent, use_gpu)
@@ -205,16 +204,17 @@ def check_output(output_path: Path, teacher: str, raw: Sequence[Path]) -> None:
             )
 
 
-def with_joined_docs(config: Config) -> Config:
+def with_joined_docs(config: Config, overrides: Dict[str, Any]) -> Config:
     """The config of a student that was made here, with texts joined where they are sentences and
     there is a parser: it could not learn where sentences begin.
 
     config (Config): From `student_config`.
+    overrides (Dict[str, Any]): Settings that are given; the length may be one of them.
     RETURNS (Config): Not interpolated.
     """
     section, key = corpus_name(config, "train").rsplit(".", 1)
     parses = any(factory_of(config, n) == "biaffine_parser" for n in config["nlp"]["pipeline"])
-    if not parses:
+    if not parses or "corpora.train.join_length" in overrides:
         return config
     blank = spacy.blank("xx")  # its tokens are of no account
     length = min(JOIN_LENGTH, config[section][key].get("max_length") or JOIN_LENGTH)

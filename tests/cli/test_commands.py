@@ -401,21 +401,11 @@ def test_texts_of_one_sentence_are_joined(
         raw.write_text("".join(f"{line}\n" for line in lines), encoding="utf8")
         given = {"paths.dev": "dev.spacy"}
         config = student_config(str(tmp_path / "teacher"), None, [raw], None, out, given)
-        length = with_joined_docs(config)["corpora"]["train"]["join_length"]
+        length = with_joined_docs(config, given)["corpora"]["train"]["join_length"]
         assert length == (100 if joined and "parser" in components else 0)
-
-
-def test_texts_are_joined_by_the_command(
-    cnn_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    raw, out = tmp_path / "raw.txt", tmp_path / "out"
-    raw.write_text("".join(f"Ada sees {i}.\n" for i in range(30)), encoding="utf8")
-    args = ["distill", cnn_teacher, "--raw", raw, "--output", out, "--frequent", 0, *SHORT]
-    for more, length in (([], 200), (["--corpora.train.join_length", 0], 0)):
-        said = run(*args, *more)
-        assert ("Nearly all texts of" in said) == bool(length)
-        config = Config().from_disk(out / "model-best" / "config.cfg")
-        assert config["corpora"]["train"]["join_length"] == length
+        given = {**given, "corpora.train.join_length": 7}
+        config = student_config(str(tmp_path / "teacher"), None, [raw], None, out, given)
+        assert with_joined_docs(config, given)["corpora"]["train"]["join_length"] == 7
 
 
 def test_no_lexicon_of_the_texts_words_alone(
@@ -611,11 +601,11 @@ def test_docs_are_cut_as_training_cuts_them(
 ) -> None:
     """Without a config, as that of `spacy distill`, whose beams read short docs."""
     long, cache = tmp_path / "long.jsonl", tmp_path / "c.sqlite"
-    sentences = [[f"Ada and {i} of {j} like Paris ." for j in range(40)] for i in range(12)]
+    sentences = [[f"Ada and {i} of {j} like Paris ." for j in range(40)] for i in range(4)]
     srsly.write_jsonl(long, [{"text": " ".join(text)} for text in sentences])
     run("skd", "cache", stock_teacher, long, "--output", cache)
     before = ScoreCache(cache).holdings()
-    assert before[0].n_docs > 24
+    assert before[0].n_docs > 8
     raw = ["--raw", long, "--cache", cache, "--output", tmp_path / "out", "--frequent", "0"]
     run("distill", stock_teacher, *raw, *SHORT)
     assert ScoreCache(cache).holdings() == before
@@ -627,17 +617,15 @@ def test_docs_are_joined_as_training_joins_them(cnn_teacher: Path, tmp_path: Pat
     run("skd", "cache", cnn_teacher, raw, "--output", cache, "--join-length", 200)
     before = ScoreCache(cache).holdings()
     assert 1 < before[0].n_docs < 10 and before[0].n_tokens == 40 * 6
-    args = ["--raw", raw, "--cache", cache, "--output", tmp_path / "out", "--frequent", "0"]
-    run("distill", cnn_teacher, *args, "--paths.dev", _dev(tmp_path), *SHORT)
+    doc = Doc(spacy.blank("en").vocab, words=["a", "b"], heads=[1, 1], deps=["nsubj", "ROOT"])
+    DocBin(docs=[doc]).to_disk(tmp_path / "dev.spacy")
+    out = tmp_path / "out"
+    args = ["--raw", raw, "--cache", cache, "--output", out, "--frequent", "0", *SHORT]
+    said = run("distill", cnn_teacher, *args, "--paths.dev", tmp_path / "dev.spacy")
+    assert "Nearly all texts of" in said and "up to 200 tokens" in said
     assert ScoreCache(cache).holdings() == before
-
-
-def _dev(folder: Path) -> Path:
-    doc = Doc(
-        spacy.blank("en").vocab, words=["Ada", "sleeps"], heads=[1, 1], deps=["nsubj", "ROOT"]
-    )
-    DocBin(docs=[doc]).to_disk(folder / "dev.spacy")
-    return folder / "dev.spacy"
+    config = Config().from_disk(out / "model-best" / "config.cfg")
+    assert config["corpora"]["train"]["join_length"] == 200
 
 
 @pytest.mark.parametrize("is_mixed", [False, True])
