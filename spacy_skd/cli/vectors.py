@@ -140,17 +140,14 @@ def keep_lexicon(
     lang (str): The language's code.
     frequent (int): How many of the language's most frequent words to add.
     gpu_id (int): The teacher's device, -1 for the CPU.
-    RETURNS (Optional[Path]): The lexicon; None where the teacher has no vectors of words, or there
-        are no frequent words to add.
+    RETURNS (Optional[Path]): The lexicon; None where the teacher has no vectors of words.
     """
-    if not frequent or find_spec("wordfreq") is None or not frequent_words(lang, 1, "ORTH"):
-        # What a student gains by are words that its texts have not got.
+    if frequent and find_spec("wordfreq") is None:
         msg.warn(
-            "The student gets no vectors of words: they help where there are those of words that "
-            "its texts have not got, which takes --frequent and the library wordfreq (pip install "
-            "spacy_skd[vectors]) with a list of the language."
+            "The student's lexicon has the words of its texts alone: more of the language's take "
+            "the library wordfreq (pip install spacy_skd[vectors])."
         )
-        return None
+        frequent = 0
     made_of = [
         [stamp(path) for path in texts],
         digest_of_teacher(teacher).hex(),
