@@ -83,9 +83,9 @@ def cache_cli(
     ] = None,
 ) -> None:
     """
-    Read texts with a teacher, and keep its scores for `spacy train` (`cache` in [initialize.
-    before_init]) and `spacy distill` (--cache). A run that was interrupted has lost nothing: go on
-    with --resume.
+    Read texts with a teacher, and keep its scores for `spacy train` (the setting `cache` of
+    attach_teacher) and `spacy distill` (--cache). A run that was interrupted has lost nothing: go
+    on with --resume.
     """
     import_code(code_path)
     with errors_in_a_sentence():

@@ -103,8 +103,8 @@ def distill_cli(
     """
     Distil a pipeline from a teacher: train it to score as the teacher does. The student's config is
     one for `spacy train`; settings in it can be overridden on the command line, e.g. --paths.train
-    train.spacy. Without annotated text --raw is all the student learns from; then some of it, as
-    the teacher annotates it, is held out for evaluation, unless --paths.dev is given.
+    train.spacy. Without annotated text --raw is all the student learns from. Without --paths.dev
+    some of the texts, as the teacher annotates them, are held out for evaluation.
 
     The teacher's scores are kept: to go on with a command that was interrupted, give it again.
     """

@@ -24,11 +24,16 @@ def init_config_cli(
         Optional[Path],
         Opt(help="The teacher's vectors of words, as `spacy skd vectors` saves them", exists=True),
     ] = None,
+    force: Annotated[
+        bool, Opt("--force", "-F", help="Replace a file that is there already")
+    ] = False,
 ) -> None:
     """
     Make a config for `spacy train` or `spacy distill`: a student whose components learn from those
     of the teacher that set entities and parses, and are called the same.
     """
+    if output_file.exists() and not force:
+        msg.fail(f"{output_file} is there already: give another name, or --force.", exits=1)
     with errors_in_a_sentence():
         config = make_config(teacher, optimize)
     if vectors is not None:

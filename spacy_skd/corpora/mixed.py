@@ -26,10 +26,10 @@ class MixedCorpus:
         of each, once.
     max_length (int): Docs of more tokens are cut at ends of sentences: annotated ones, else those
         that spaCy's sentencizer finds. 0: no limit.
-    join_length (int): Shorter docs are joined with those that follow in their corpus, to random
-        lengths of up to so many tokens. Where each doc is a sentence, nothing could be learned of
-        where sentences begin. Categories and user data of joined docs are lost. 0: each stays as
-        it is.
+    join_length (int): Docs are joined with those that follow in their corpus until they have a
+        random number of tokens, so many at most. Where each doc is a sentence, nothing could be
+        learned of where sentences begin. Categories and user data of joined docs are lost. 0: each
+        stays as it is.
     RAISES (ValueError): If there is no corpus with a path, a proportion for none or none for one,
         or one that is not more than 0.
     """

@@ -326,9 +326,13 @@ def test_the_student_has_its_teacher_s_tokens(
 
 
 def test_init_config(stock_teacher: Path, cnn_teacher: Path, tmp_path: Path) -> None:
+    path = tmp_path / "student.cfg"
+    path.touch()
     for teacher, names in ((stock_teacher, ["parser", "ner"]), (cnn_teacher, ["ner", "parser"])):
-        path = tmp_path / "student.cfg"
-        run("skd", "init-config", teacher, path)
+        before = path.read_bytes()
+        assert "student.cfg is there already" in fail("skd", "init-config", teacher, path)
+        assert path.read_bytes() == before
+        run("skd", "init-config", teacher, path, "--force")
         config = spacy.util.load_config(path)
         assert sorted(config["nlp"]["pipeline"]) == sorted(names)
         assert config["initialize"]["before_init"]["path"] == str(teacher)
