@@ -3,6 +3,7 @@
 from typing import Any, Callable, List, Tuple
 
 from thinc.api import (
+    Dropout,
     Linear,
     Maxout,
     Model,
@@ -17,6 +18,7 @@ from thinc.api import (
 from thinc.types import Floats2d, Ragged
 
 from .gated_recurrence import GatedRecurrence
+from .layer_norm import LayerNorm
 
 
 def RecurrentEncoder(
@@ -45,20 +47,12 @@ def RecurrentEncoder(
         )
     window: Model[Ragged, Ragged] = chain(
         expand_window(window_size=window_size),
-        with_array(
-            Maxout(
-                nO=width,
-                nI=width * (2 * window_size + 1),
-                nP=maxout_pieces,
-                dropout=0.0,
-                normalize=True,
-            )
-        ),
+        with_array(_normalized_maxout(width, width * (2 * window_size + 1), maxout_pieces)),
     )
     recurrence: Model[Ragged, Ragged] = chain(
         with_array(Linear(nO=2 * width, nI=width)),
         GatedRecurrence(reach),
-        with_array(Maxout(nO=width, nI=width, nP=2, dropout=0.0, normalize=True)),
+        with_array(_normalized_maxout(width, width, 2)),
     )
     blocks: Model[Ragged, Ragged] = clone(chain(residual(window), residual(recurrence)), depth)
     return Model(
@@ -69,6 +63,11 @@ def RecurrentEncoder(
         dims={"nO": width},
         attrs={"receptive_field": depth * (window_size + reach - 1)},
     )
+
+
+def _normalized_maxout(nO: int, nI: int, nP: int) -> Model[Floats2d, Floats2d]:
+    # As thinc's Maxout with normalize and dropout is made, but for the normalization.
+    return chain(chain(Maxout(nO=nO, nI=nI, nP=nP), LayerNorm(nO)), Dropout(0.0))
 
 
 def forward(
