@@ -20,15 +20,16 @@ Pipelines = Dict[str, Dict[str, Path]]  # folders by name and seed
 
 
 def find_seeds(path: Path) -> Dict[str, Path]:
-    """The trained pipelines of a folder.
+    """The trained pipelines of a folder. A seed without a record has not been trained to the end.
 
     path (Path): A folder that `train.py` wrote, or a pipeline's own.
     RETURNS (Dict[str, Path]): Pipeline folders by seed; a pipeline of its own has the seed "-".
     RAISES (ValueError): Where there is none.
     """
-    seeds = {p.parent.name[len("seed-") :]: p for p in path.glob("seed-*/model-best")}
+    records = path.glob("seed-*/run.json")
+    seeds = {p.parent.name[len("seed-") :]: p.parent / "model-best" for p in records}
     if not seeds and not (path / "meta.json").exists():
-        raise ValueError(f"{path} holds neither a pipeline nor any seed-*/model-best: train first.")
+        raise ValueError(f"{path} holds neither a pipeline nor any complete seed-*: train first.")
     return dict(sorted(seeds.items())) or {"-": path}
 
 

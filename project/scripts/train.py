@@ -269,10 +269,11 @@ def main(
             )
     if any(statuses):
         sys.exit(1)
-    for path in sorted(output_dir.glob("seed-*")):
-        if not is_complete(path, run_hash):
-            msg.warn(f"Removing {path}: it was trained from another config or other data")
-            shutil.rmtree(path)
+    # Those without a record are left alone: they may be in training elsewhere.
+    for path in sorted(output_dir.glob(f"seed-*/{RUN}")):
+        if srsly.read_json(path)["fingerprint"] != run_hash:
+            msg.warn(f"Removing {path.parent}: it was trained from another config or other data")
+            shutil.rmtree(path.parent)
     for n in asked:
         run = srsly.read_json(output_dir / f"seed-{n}" / RUN)
         msg.good(

@@ -173,10 +173,15 @@ def test_seeds_of_another_config_are_removed_once_training_has_succeeded(folder,
     shutil.copytree(folder / "out", tmp_path / "out")
     run_path = tmp_path / "out" / "seed-1" / "run.json"
     srsly.write_json(run_path, {**srsly.read_json(run_path), "fingerprint": "another"})
+    # In training elsewhere, as far as can be told.
+    shutil.copytree(folder / "out" / "seed-1", tmp_path / "out" / "seed-2")
+    (tmp_path / "out" / "seed-2" / "run.json").unlink()
     arguments = ["config.cfg", str(tmp_path / "out"), "--seeds", "0", *TRAINING]
     result = run_script("train", *arguments, cwd=folder)
     assert result.returncode == 0, result.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["seed-0"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["seed-0", "seed-2"]
+    # What has not been trained to the end is not scored.
+    assert list(load("evaluate").find_seeds(tmp_path / "out")) == ["0"]
 
 
 def test_bfloat16_needs_a_transformer(load):
