@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.training.iob_utils import iob_to_biluo
+from spacy.vocab import Vocab
 
 from spacy_skd.pipeline.gold import aligned_tags, gold_parse, gold_sentence_starts, gold_tags
 from spacy_skd.schemes import TagScheme
@@ -58,14 +59,20 @@ def _enumerated_loss(ner: Any, docs: List[Doc], gold: List[List[Optional[str]]])
 
 
 @settings(max_examples=100)
+@pytest.fixture(scope="module")
+def vocab() -> Vocab:
+    return spacy.blank("en").vocab
+
+
 @given(
-    st.lists(
+    kinds=st.lists(
         st.sampled_from(["B-X", "B-Y", "I", "O", "", "blocked", "space"]), min_size=0, max_size=8
     ),
-    st.sampled_from(["BIO", "BILUO"]),
+    name=st.sampled_from(["BIO", "BILUO"]),
 )
-def test_tags_of_the_same_tokens_are_what_spacy_aligns(kinds: List[str], name: str) -> None:
-    vocab = spacy.blank("en").vocab
+def test_tags_of_the_same_tokens_are_what_spacy_aligns(
+    vocab: Vocab, kinds: List[str], name: str
+) -> None:
     words = ["\n" if kind == "space" else "ab"[i % 2] for i, kind in enumerate(kinds)]
     doc = Doc(vocab, words=words)
     spans: List[Span] = []
