@@ -12,8 +12,7 @@ _EPS = 1e-8
 
 def LayerNorm(width: int) -> Model[Floats2d, Floats2d]:
     """Shift and scale each row to a mean of 0 and a variance of 1, then by learned weights: as
-    thinc's layer, whose parameters it has, up to rounding. An encoder of two components spends
-    some tenth of its time in thinc's.
+    thinc's layer, whose parameters it has, up to rounding.
 
     width (int): The number of columns.
     RETURNS (Model[Floats2d, Floats2d]): (n, width) to (n, width).
