@@ -238,6 +238,8 @@ TeacherScores = Union[ChainScores, ChainSequences, ArcScores]
 # arcs; and the one structure that it sets.
 POTENTIALS, FINER_POTENTIALS = "potentials", "finer_potentials"
 SEQUENCES, ARC_MARGINALS, STRUCTURE = "sequences", "arc_marginals", "structure"
+# Not of a head, but of what is under it.
+TOKEN_VECTORS = "token_vectors"
 
 # The log of a probability of zero. Finite, so that no difference of two of them is NaN.
 LOG_ZERO = -1e4

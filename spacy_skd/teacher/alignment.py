@@ -11,6 +11,7 @@ from thinc.api import to_numpy
 from ..scores import LOG_ZERO, ArcScores, ChainScores, ChainSequences, group_sentences
 from .entries import Readings, in_common
 from .parses import Parses
+from .token_vectors import TokenVectors
 
 
 @dataclass
@@ -66,6 +67,8 @@ def in_student_tokens(readings: Readings, maps: Sequence[TokenMap]) -> Readings:
         return ChainSequences(tags, readings.log_probs, lengths, teacher_of >= 0)
     if isinstance(readings, Parses):
         return _parses(readings, maps, teacher_of, lengths)
+    if isinstance(readings, TokenVectors):
+        return TokenVectors(_taken(readings.vectors, teacher_of, 0), teacher_of >= 0)
     return _arcs(readings, maps, teacher_of, lengths)
 
 

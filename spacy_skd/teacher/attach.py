@@ -33,6 +33,9 @@ from .pipeline_teacher import PipelineTeacher, PipelineTeacherHead
 
 Callback = Callable[[Language], Any]
 
+# What attach_teacher is registered as.
+ATTACH_TEACHER = "spacy-skd.attach_teacher.v1"
+
 # A teacher, or several whose average is one.
 Teachers = Union[str, Path, List[Union[str, Path]]]
 
@@ -119,7 +122,7 @@ def attach_teacher(
             components[student] = found[0]
             shared[folders].append(student)
             _check_cache(cache, folders)
-        remove_block(nlp.config)
+        remove_block(nlp.config, "before_init", ATTACH_TEACHER)
         if then is not None:
             # First, as it may give the student another tokenizer.
             then(nlp)
@@ -326,18 +329,19 @@ _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 _READ_BY_SPACY = {"nlp", "components", "corpora", "training", "pretraining", "initialize"}
 
 
-def remove_block(config: Config) -> None:
-    """Take attach_teacher's block out of a config, and the values that only it refers to.
-
-    In the place of [initialize.before_init] comes its `then`, or null.
+def remove_block(config: Config, setting: str, callback: str) -> None:
+    """Take a callback's block out of a config, and the values that only it refers to. In its place
+    comes its `then`, or null.
 
     config (Config): The pipeline's config, not interpolated; changed in place.
+    setting (str): Of [initialize].
+    callback (str): The callback's registered name; another's block is left alone.
     """
-    block = config["initialize"]["before_init"]
-    if not isinstance(block, dict) or block.get("@callbacks") != "spacy-skd.attach_teacher.v1":
+    block = config["initialize"][setting]
+    if not isinstance(block, dict) or block.get("@callbacks") != callback:
         return
     then = block.pop("then", None)
-    config["initialize"]["before_init"] = then
+    config["initialize"][setting] = then
     orphans = _variables(block)
     while orphans:
         used = _variables(config)

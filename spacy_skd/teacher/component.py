@@ -9,7 +9,8 @@ from thinc.api import Config
 
 from ..losses import accepting
 from ..schemes import TagScheme
-from ..scores import ARC_MARGINALS, POTENTIALS, SEQUENCES, STRUCTURE
+from ..scores import ARC_MARGINALS, POTENTIALS, SEQUENCES, STRUCTURE, TOKEN_VECTORS
+from .token_vectors import WIDTH
 
 # How beams are searched, in the keys of what they gave: by raw scores it was 1.
 _SEARCH = 2
@@ -42,7 +43,7 @@ class TeacherComponent:
     """A component of a teacher, and what is to be had of it.
 
     name (str): Its name.
-    gives (str): See TeacherHead.
+    gives (str): See TeacherHead; or TOKEN_VECTORS, those that it sees.
     labels (Tuple[str, ...]): Its own labels, in its own order.
     scheme (Optional[TagScheme]): The tags of a chain, of its own labels; None for a parser.
     beam (BeamSettings): How to search, where it gives what a beam holds.
@@ -57,6 +58,8 @@ class TeacherComponent:
     @property
     def key(self) -> List[Any]:
         """RETURNS (List[Any]): What tells its scores from others of the same pipeline."""
+        if self.gives == TOKEN_VECTORS:
+            return [self.name, self.gives, WIDTH]
         kind = self.scheme.name if self.scheme is not None else "parse"
         settings: List[Any] = []
         if self.gives in (SEQUENCES, ARC_MARGINALS):

@@ -8,6 +8,7 @@ from thinc.types import Floats2d, Floats3d, Ints2d
 from ..models.biaffine_parser import SentenceScorer
 from ..scores import ChainScores, ChainSequences, SentenceGroup
 from .parses import Parses, softmax
+from .token_vectors import TokenVectors
 
 
 def average(members: Sequence[Any], temperature: float = 1.0) -> Any:
@@ -25,6 +26,9 @@ def average(members: Sequence[Any], temperature: float = 1.0) -> Any:
         names = ("emissions", "transitions", "start", "end")
         mean = {name: sum(getattr(m, name) for m in members) / len(members) for name in names}
         return ChainScores(**mean, lengths=first.lengths)
+    if isinstance(first, TokenVectors):
+        # No axis of one means what it means in another.
+        return TokenVectors(numpy.concatenate([m.vectors for m in members], axis=1))
     if not isinstance(first, (ChainSequences, Parses)):
         return AveragedScorer(members)
     with numpy.errstate(divide="ignore"):

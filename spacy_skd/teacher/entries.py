@@ -14,15 +14,19 @@ from thinc.api import to_numpy
 
 from ..scores import ArcScores, ChainScores, ChainSequences, SentenceGroup, group_sentences
 from .parses import Parses
+from .token_vectors import TokenVectors
 
 # The scores of one doc, numpy arrays by name.
 Entry = Dict[str, Any]
 
-Readings = Union[ChainScores, ChainSequences, ArcScores, Parses]
+Readings = Union[ChainScores, ChainSequences, ArcScores, Parses, TokenVectors]
 
 # How many heads of a token, and labels of an arc, are kept. On EWT the others share so little that
 # the divergence from what the teacher gives is 0.0001 per token, at a temperature of 2 0.003.
 HEADS, LABELS = 16, 16
+
+# Arrays that tell how many tokens there are, the first that there is, and along which axis.
+_TOKENS_OF = (("emissions", 0), ("starts_at", 0), ("vectors", 0), ("tags", 1), ("heads", 1))
 
 # The largest distance that half precision knows.
 _FURTHEST = 65504.0
@@ -40,6 +44,9 @@ def split_docs(readings: Readings, lengths: Sequence[int], prune: bool) -> List[
         entries = _split_chain(readings, lengths)
     elif isinstance(readings, ArcScores):
         entries = _split_arcs(readings, lengths, prune)
+    elif isinstance(readings, TokenVectors):
+        vectors = to_numpy(readings.vectors).astype("f2")
+        entries = [{"vectors": vectors[tokens]} for tokens in _slices(lengths)]
     else:
         entries = _split_listed(readings, lengths)
     known = getattr(readings, "known", None)
@@ -62,7 +69,7 @@ def in_common(readings: Readings) -> Entry:
 
 def count_tokens(entry: Entry) -> int:
     """RETURNS (int): How many tokens an entry's doc has; 0 of what docs have in common."""
-    for name, axis in (("emissions", 0), ("starts_at", 0), ("tags", 1), ("heads", 1)):
+    for name, axis in _TOKENS_OF:
         if name in entry:
             return int(entry[name].shape[axis])
     return 0
@@ -79,6 +86,8 @@ def join_docs(entries: Sequence[Entry], common: Entry) -> Readings:
         readings: Any = _join_chain(entries, common)
     elif "starts_at" in entries[0]:
         readings = _join_arcs(entries)
+    elif "vectors" in entries[0]:
+        readings = TokenVectors(_joined(entries, "vectors").astype("f"))
     else:
         readings = _join_listed(entries)
     if any("known" in entry for entry in entries):
@@ -129,6 +138,8 @@ def on_host(readings: Readings) -> Readings:
         groups = [SentenceGroup(group.starts, group.lengths) for group in readings.groups]
         arrays = {"starts": starts, "groups": groups, "heads": heads, "labels": labels}
         return replace(readings, **arrays, arcs=[to_numpy(a) for a in readings.arcs])
+    if isinstance(readings, TokenVectors):
+        return replace(readings, vectors=to_numpy(readings.vectors))
     return readings
 
 

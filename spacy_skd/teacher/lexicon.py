@@ -3,7 +3,7 @@
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import Any, Collection, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Collection, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy
 import spacy
@@ -11,13 +11,14 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.vectors import Vectors
-from thinc.api import Config, Model, to_numpy
+from thinc.api import Config, to_numpy
 from tqdm import tqdm
 
 from ..models.spelled_vectors import ngram_forms, ngram_key
-from ..scores import STRUCTURE
+from ..scores import TOKEN_VECTORS
 from .component import ENTITIES, PARSES, BeamSettings, TeacherComponent, enabled
 from .loaded_pipeline import LoadedPipeline, content_of
+from .token_vectors import encoder_of
 
 # Words that are read at a time, and how many are sorted by length before.
 _BATCH, _WINDOW = 256, 8192
@@ -158,9 +159,9 @@ class WordReader:
                 f'The teacher "{path}" has no component "{self.component}" (it has '
                 f"{config['nlp']['pipeline']}): name one with --component."
             )
-        self._component = TeacherComponent(self.component, STRUCTURE, (), None, BeamSettings())
+        self._component = TeacherComponent(self.component, TOKEN_VECTORS, (), None, BeamSettings())
         self._pipeline = LoadedPipeline(path, [self._component], gpu_id=gpu_id)
-        self._tok2vec = _tok2vec_of(self.nlp, self.component)
+        encoder_of(self.nlp, self.component)  # whether it has one
 
     @property
     def nlp(self) -> Language:
@@ -193,8 +194,7 @@ class WordReader:
             examples.append(Example(doc, doc.copy()))
         contents = [content_of(eg) for eg in examples]
         docs = self._pipeline.read(self._component, examples, contents, contents)
-        with self._pipeline.device():
-            return to_numpy(numpy.concatenate([to_numpy(v) for v in self._tok2vec.predict(docs)]))
+        return to_numpy(self._pipeline.predict(self._component, docs).vectors)
 
 
 def _batches(words: Sequence[str]) -> Iterator[List[int]]:
@@ -222,18 +222,3 @@ def _first_with_tok2vec(config: Config, path: Path) -> str:
         f"{config['nlp']['pipeline']}): take a pipeline with a component on a tok2vec or a "
         "transformer."
     )
-
-
-def _tok2vec_of(nlp: Language, name: str) -> Model[List[Doc], List[Any]]:
-    """The layer that gives a component its token vectors."""
-    pipe: Any = nlp.get_pipe(name)
-    model: Any = getattr(pipe, "model", None)
-    if model is None or not model.has_ref("tok2vec"):
-        raise ValueError(
-            f'The teacher\'s component "{name}" has no token vectors: name one with --component '
-            f"that stands on a tok2vec or a transformer (there are {nlp.pipe_names})."
-        )
-    tok2vec: Any = model.get_ref("tok2vec")
-    # spaCy's transition-based components put a layer of their own after it, for all docs at once.
-    names = [layer.name for layer in tok2vec.layers]
-    return tok2vec.layers[0] if "list2array" in names else tok2vec

@@ -10,17 +10,18 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
-from thinc.api import use_ops
+from thinc.api import get_array_module, use_ops
 from thinc.compat import cupy, has_cupy_gpu, has_torch_cuda_gpu, torch
 
 from ..pipeline.gold import known_sentence_starts
 from ..pipeline.structured_pipe import StructuredPipe
-from ..scores import POTENTIALS, SEQUENCES, STRUCTURE
+from ..scores import POTENTIALS, SEQUENCES, STRUCTURE, TOKEN_VECTORS
 from .alignment import map_tokens
 from .beams import search
 from .component import TeacherComponent, runs_before
 from .digests import digest_of_teacher
 from .readings import beam_entities, beam_parses, set_entities, set_parses
+from .token_vectors import TokenVectors, encoder_of
 
 # Whose tokens a teacher reads: see LoadedPipeline.
 STUDENTS, CHECKED, ITS_OWN = "students", "checked", "its_own"
@@ -154,12 +155,15 @@ class LoadedPipeline:
         component (TeacherComponent): The component.
         docs (List[Doc]): From `read`.
         RETURNS (Any): ChainScores or a SentenceScorer where it gives potentials, ChainSequences or
-            Parses where it does not.
+            Parses where it does not; the vectors of tokens that it sees, where these are asked for.
         """
         pipe: Any = self.nlp.get_pipe(component.name)
         with self.device():
             if component.gives == POTENTIALS:
                 return pipe.model.predict(docs)
+            if component.gives == TOKEN_VECTORS:
+                vectors = encoder_of(self.nlp, component.name).predict(docs)
+                return TokenVectors(get_array_module(vectors[0]).concatenate(vectors))
             if component.gives == STRUCTURE:
                 docs = self._annotated(component, docs)
                 if component.scheme is not None:

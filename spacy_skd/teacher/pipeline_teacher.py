@@ -22,6 +22,7 @@ from .ensemble import average
 from .entries import HEADS, LABELS, Entry, Readings, in_common, join_docs, on_host, split_docs
 from .loaded_pipeline import ITS_OWN, Content, LoadedPipeline, content_of
 from .parses import Parses, arc_log_probs
+from .token_vectors import TokenVectors
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,8 @@ class PipelineTeacher:
                 pipe = self.pipelines[0].nlp.get_pipe(reading.component.name)
                 assert isinstance(pipe, StructuredPipe)
                 readings = pipe.to_teach(readings, docs, reading.n_heads)
+            if isinstance(readings, TokenVectors):
+                readings = readings.projected()
             if self.pipelines[0].tokens == ITS_OWN:
                 pairs = zip(examples, docs, strict=True)
                 maps = [map_tokens(eg.predicted, doc) for eg, doc in pairs]
@@ -235,6 +238,7 @@ class PipelineTeacherHead:
             return arc_log_probs(found, len(self.labels), n_heads, temperature)
         if isinstance(found, ChainSequences):
             return replace(found, log_probs=found.log_probs / temperature)
+        assert not isinstance(found, TokenVectors)
         return found
 
     def reading(self, n_heads: Optional[int]) -> Reading:

@@ -18,7 +18,7 @@ from spacy.training.loop import train
 from thinc.api import Config
 
 from spacy_skd.losses import Mix, SubstructureKL
-from spacy_skd.teacher.attach import attach_teacher, remove_block
+from spacy_skd.teacher.attach import ATTACH_TEACHER, attach_teacher, remove_block
 
 BLOCK = '"spacy-skd.attach_teacher.v1"\npath = ${paths.teacher}\n'
 _CALLED: List[str] = []
@@ -137,7 +137,7 @@ def test_then_is_called_and_takes_the_place_of_before_init(
 def test_another_callback_s_block_is_left_alone() -> None:
     block = {"@callbacks": "skd-tests.then.v1", "path": "${paths.x}", "seed": 1}
     config = Config({"paths": {"x": "y"}, "initialize": {"before_init": dict(block)}})
-    remove_block(config)
+    remove_block(config, "before_init", ATTACH_TEACHER)
     assert config["initialize"]["before_init"] == block
     assert config["paths"]["x"] == "y"
 
@@ -162,7 +162,7 @@ def test_a_variable_that_something_else_refers_to_stays() -> None:
     cache = "${paths.cache}/${paths.missing}"
     """
     config = Config().from_str(text, interpolate=False)
-    remove_block(config)
+    remove_block(config, "before_init", ATTACH_TEACHER)
     assert config["paths"] == {"teacher": "t", "names": "n", "cache": None}
 
 

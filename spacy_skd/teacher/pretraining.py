@@ -1,0 +1,216 @@
+"""spacy-skd.pretrain_encoders.v1: students' encoders learn to tell a teacher's token vectors."""
+
+import time
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+
+import numpy
+from spacy.language import Language
+from spacy.pipeline.tok2vec import Tok2VecListener
+from spacy.schemas import ConfigSchemaTraining
+from spacy.training import Example
+from spacy.training.loop import create_train_batches
+from spacy.util import registry, resolve_dot_names
+from thinc.api import Adam, Linear, Model, Optimizer, set_dropout_rate, warmup_linear
+from tqdm import tqdm
+from wasabi import msg
+
+from ..pipeline.structured_pipe import StructuredPipe
+from ..scores import TOKEN_VECTORS
+from .attach import Callback, remove_block
+from .component import BeamSettings, TeacherComponent
+from .pipeline_teacher import PipelineTeacher, PipelineTeacherHead, Reading
+from .token_vectors import TokenVectors
+
+# What it is registered as.
+PRETRAIN_ENCODERS = "spacy-skd.pretrain_encoders.v1"
+
+_WARMUP = 0.1  # of the updates
+_REPORTED = 0.1  # the last of them, whose loss is told
+
+
+def pretrain_encoders(
+    steps: int,
+    learn_rate: float = 0.002,
+    dropout: float = 0.1,
+    then: Optional[Callback] = None,
+) -> Callback:
+    """A callback for [initialize.after_init], which spaCy resolves for training only.
+
+    Before training begins, the encoder of each student that attach_teacher has given a teacher
+    learns to tell, by way of a linear layer that is dropped afterwards, the vectors that the
+    teacher's encoder has for the same tokens in the same text: the mean squared error, as hidden
+    states are matched by Jiao et al. 2020, "TinyBERT". Entities and arcs tell an encoder little of
+    most words; their vectors tell it something of each. The texts and the batches are those of
+    training; a cache keeps the vectors as it keeps scores.
+
+    A shared tok2vec learns once. Frozen and sourced components are left as they are. As with
+    attach_teacher, the block that named the callback is taken out of the pipeline's config.
+
+    steps (int): Updates.
+    learn_rate (float): The highest: it rises for a tenth of the updates and falls to 0 linearly.
+    dropout (float): In the encoders.
+    then (Optional[Callable]): Another after_init callback, called afterwards.
+    RETURNS (Callable[[Language], Any]): The callback.
+    RAISES (ValueError): If steps is not at least 1. When called: if there is no student with a
+        teacher that has token vectors, or one listens to a transformer.
+    """
+    if steps < 1:
+        raise ValueError(
+            f"The encoders' pretraining is set to {steps} steps, and takes at least 1: set "
+            "steps in [initialize.after_init], or take the block out."
+        )
+
+    def after_init(nlp: Language) -> None:
+        remove_block(nlp.config, "after_init", PRETRAIN_ENCODERS)
+        students = _students(nlp)
+        encoders = [_Encoder(model, names) for model, names in _encoders(nlp, students)]
+        rate: Any = warmup_linear(learn_rate, max(1, round(_WARMUP * steps)), steps)
+        optimizer = Adam(
+            rate,
+            L2=0.01,
+            L2_is_weight_decay=True,
+            grad_clip=1.0,
+            use_averages=True,
+        )
+        start, n_words = time.perf_counter(), 0
+        batches = _training_batches(nlp)
+        for encoder in encoders:
+            set_dropout_rate(encoder.model, dropout)
+        for step in tqdm(range(steps), desc="Pretraining", disable=None):
+            batch = next(batches)
+            is_told = step >= steps - max(1, round(_REPORTED * steps))
+            for encoder in encoders:
+                teacher, reading = students[encoder.learners[0]]
+                found = teacher.scores(reading, batch)
+                assert isinstance(found, TokenVectors)
+                encoder.update(batch, found, optimizer, is_told)
+            optimizer.step_schedules()
+            n_words += sum(len(eg.predicted) for eg in batch)
+        seconds = time.perf_counter() - start
+        for encoder in encoders:
+            encoder.finish(optimizer)
+            msg.good(
+                f"The encoder of {encoder.learners} tells {encoder.explained:.0%} of the teacher's "
+                f"token vectors after {steps:,} updates, {n_words:,} words, {seconds:.0f} s"
+            )
+        if then is not None:
+            then(nlp)
+
+    return after_init
+
+
+class _Encoder:
+    """A student's encoder while it is pretrained.
+
+    model (Model[List[Doc], List[Floats2d]]): The encoder.
+    learners (List[str]): The components whose it is.
+    """
+
+    def __init__(self, model: Model[Any, Any], learners: List[str]) -> None:
+        self.model = model
+        self.learners = learners
+        self._output: Optional[Model[Any, Any]] = None
+        self._error = self._variance = 0.0
+
+    def update(
+        self, batch: List[Example], its: TokenVectors, optimizer: Optimizer, is_told: bool
+    ) -> None:
+        """Learn from a batch.
+
+        batch (List[Example]): The batch.
+        its (TokenVectors): The teacher's.
+        optimizer (Optimizer): The optimizer.
+        is_told (bool): Whether it counts for `explained`.
+        """
+        xp = self.model.ops.xp
+        docs = [eg.predicted for eg in batch]
+        vectors, backprop = self.model.begin_update(docs)
+        target = xp.asarray(its.vectors)
+        flat = xp.concatenate(vectors)
+        if self._output is None:
+            self._output = Linear(target.shape[1], flat.shape[1])
+            self._output.initialize()
+        told, backprop_output = self._output.begin_update(flat)
+        difference = told - target
+        if its.known is not None:
+            difference[~xp.asarray(its.known)] = 0
+        d_flat = backprop_output(difference * (2 / target.shape[1]))
+        ends = numpy.cumsum([len(doc) for doc in docs])
+        backprop(xp.split(d_flat, ends[:-1].tolist()))
+        self.model.finish_update(optimizer)
+        self._output.finish_update(optimizer)
+        if is_told:
+            known = slice(None) if its.known is None else xp.asarray(its.known)
+            self._error += float((difference**2).sum())
+            self._variance += float(((target - target[known].mean(0))[known] ** 2).sum())
+
+    @property
+    def explained(self) -> float:
+        """RETURNS (float): The share of the variance of the teacher's vectors that is told."""
+        return 1 - self._error / max(self._variance, 1e-30)
+
+    def finish(self, optimizer: Optimizer) -> None:
+        """Take on the averages of the parameters over the updates."""
+        averages: Dict[Tuple[int, str], Any] = optimizer.averages or {}
+        for node in self.model.walk():
+            for name in node.param_names:
+                if (node.id, name) in averages:
+                    node.set_param(name, averages[node.id, name])
+
+
+def _students(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
+    """Of each student, the teacher and what is asked of it. Where several components of a teacher
+    listen to one encoder, it is asked for the vectors of one of them."""
+    students: Dict[str, Tuple[PipelineTeacher, Reading]] = {}
+    asked: List[Tuple[PipelineTeacher, Any, str]] = []
+    # Those that are frozen or sourced are not enabled here.
+    for name, pipe in nlp.pipeline:
+        if not (isinstance(pipe, StructuredPipe) and isinstance(pipe.teacher, PipelineTeacherHead)):
+            continue
+        teacher, component = pipe.teacher.teacher, pipe.teacher.component.name
+        settings = teacher.pipelines[0].nlp.config.interpolate()["components"][component]
+        block = settings.get("model", {}).get("tok2vec")
+        if isinstance(block, dict) and "Listener" in str(block.get("@architectures")):
+            same = (n for t, b, n in asked if t is teacher and b == block)
+            component = next(same, component)
+            asked.append((teacher, block, component))
+        wanted = TeacherComponent(component, TOKEN_VECTORS, (), None, BeamSettings())
+        students[name] = teacher, Reading(wanted)
+    if not students:
+        raise ValueError(
+            "There are encoders to pretrain, but no component with a teacher: set "
+            '[initialize.before_init] to "spacy-skd.attach_teacher.v1", or take '
+            "[initialize.after_init] out."
+        )
+    return students
+
+
+def _encoders(nlp: Language, students: Iterable[str]) -> List[Tuple[Model[Any, Any], List[str]]]:
+    """The encoders of students, each once, and whose they are."""
+    found: Dict[int, Tuple[Model[Any, Any], List[str]]] = {}
+    for name in students:
+        pipe: Any = nlp.get_pipe(name)
+        model = pipe.tok2vec
+        if isinstance(model, Tok2VecListener):
+            pipes: List[Any] = [pipe for _, pipe in nlp.pipeline]
+            upstream = (p for p in pipes if model in getattr(p, "listeners", ()))
+            model = next((p.model for p in upstream), model)
+        if any(hasattr(node, "upstream_name") for node in model.walk()):
+            raise ValueError(
+                f"The student's component \"{name}\" listens to a component that can't be "
+                "pretrained: a transformer, or one that is frozen. Take [initialize.after_init] "
+                "out."
+            )
+        found.setdefault(id(model), (model, []))[1].append(name)
+    return list(found.values())
+
+
+def _training_batches(nlp: Language) -> Any:
+    """The batches of training, again and again, without docs that have no tokens."""
+    config = nlp.config.interpolate()
+    settings = registry.resolve(config["training"], schema=ConfigSchemaTraining)
+    (corpus,) = resolve_dot_names(config, [settings["train_corpus"]])
+    make: Callable[..., Any] = create_train_batches
+    for _, batch in make(nlp, corpus, settings["batcher"], min(settings["max_epochs"], 0)):
+        if batch := [eg for eg in batch if len(eg.predicted)]:
+            yield batch

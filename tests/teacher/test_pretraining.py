@@ -1,0 +1,233 @@
+"""Encoders of students that learn to tell their teacher's token vectors before training."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, List
+
+import numpy
+import pytest
+import spacy
+from spacy.language import Language
+from thinc.api import Linear, Optimizer
+
+from spacy_skd.teacher import pretraining
+from spacy_skd.teacher.alignment import TokenMap, in_student_tokens
+from spacy_skd.teacher.ensemble import average
+from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
+from spacy_skd.teacher.token_vectors import WIDTH, TokenVectors
+
+BLOCK = """
+[initialize.after_init]
+@callbacks = "spacy-skd.pretrain_encoders.v1"
+steps = 20
+"""
+OWN_ENCODER = """@architectures = "spacy.HashEmbedCNN.v2"
+pretrained_vectors = null
+width = 16
+depth = 1
+embed_size = 100
+window_size = 1
+maxout_pieces = 2
+subword_features = true
+"""
+LISTENER = '@architectures = "spacy.Tok2VecListener.v1"\nwidth = 16\nupstream = "*"\n'
+
+
+def _told(output: str) -> List[int]:
+    """The percentages that are printed."""
+    return [int(share) for share in re.findall(r"tells (-?\d+)%", output)]
+
+
+@pytest.fixture
+def text(gold: SimpleNamespace) -> str:
+    return gold.distillation + BLOCK
+
+
+@pytest.mark.parametrize("teacher", ["cnn_teacher", "transformer_teacher", "stock_teacher"])
+def test_encoders_come_to_tell_token_vectors(
+    teacher: str,
+    text: str,
+    init_student: Callable[..., Language],
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    text = text.replace("SubstructureKL", "HardLabels")
+    shares = []
+    for steps in (5, 200):
+        init_student(
+            {
+                "paths.teacher": str(request.getfixturevalue(teacher)),
+                "initialize.after_init.steps": steps,
+                "initialize.after_init.learn_rate": 0.01,
+            },
+            text,
+        )
+        # One encoder, that two components listen to.
+        (share,) = _told(capsys.readouterr().out)
+        shares.append(share)
+    assert shares[0] < 50 < shares[1]
+
+
+def test_each_encoder_learns_where_components_have_their_own(
+    text: str, cnn_teacher: Path, init_student: Callable[..., Language], capsys: Any
+) -> None:
+    assert text.count(LISTENER) == 2
+    own = text.replace(LISTENER, OWN_ENCODER)
+    paths = {"paths.teacher": str(cnn_teacher)}
+    plain = init_student(paths, own.replace(BLOCK, ""))
+    taught = init_student(paths, own)
+    assert len(_told(capsys.readouterr().out)) == 2
+    for name in ("ner", "parser"):
+        before, after = (nlp.get_pipe(name).model for nlp in (plain, taught))  # type: ignore[attr-defined]
+        encoders = (model.get_ref("tok2vec") for model in (before, after))
+        pairs = [
+            (a.get_param(p), b.get_param(p))
+            for a, b in zip(*(encoder.walk() for encoder in encoders))
+            for p in a.param_names
+        ]
+        assert any(not numpy.allclose(a, b) for a, b in pairs)
+        # Nothing above the encoder has learned yet.
+        for a, b in zip(before.walk(), after.walk()):
+            if a.name in ("emissions", "transitions"):
+                assert numpy.array_equal(a.get_param("W"), b.get_param("W"))
+
+
+def test_a_saved_student_has_no_trace_of_it(
+    text: str, cnn_teacher: Path, train_student: Callable[..., Path]
+) -> None:
+    path = train_student({"paths.teacher": str(cnn_teacher)}, text)
+    assert "pretrain_encoders" not in (path / "config.cfg").read_text()
+    doc = spacy.load(path)("Ada does n't like Paris.")
+    assert doc.has_annotation("DEP")
+
+
+def test_another_callback_follows(
+    text: str, cnn_teacher: Path, init_student: Callable[..., Language]
+) -> None:
+    called = []
+
+    @spacy.registry.callbacks("follows.v1")
+    def make() -> Callable[[Language], None]:
+        return lambda nlp: called.append(nlp.pipe_names)
+
+    text += '\n[initialize.after_init.then]\n@callbacks = "follows.v1"\n'
+    nlp = init_student({"paths.teacher": str(cnn_teacher)}, text)
+    assert called == [["tok2vec", "ner", "parser"]]
+    assert nlp.config["initialize"]["after_init"] == {"@callbacks": "follows.v1"}
+
+
+def test_vectors_are_kept_in_the_cache(
+    text: str,
+    cnn_teacher: Path,
+    init_student: Callable[..., Language],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    overrides = {
+        "paths.teacher": str(cnn_teacher),
+        "paths.teacher_cache": str(tmp_path / "scores.sqlite"),
+    }
+    parameters = []
+    for _ in range(2):
+        nlp = init_student(overrides, text)
+        parameters.append(nlp.get_pipe("tok2vec").model.to_bytes())  # type: ignore[attr-defined]
+
+        def refuse(self: LoadedPipeline, *args: Any) -> None:
+            raise AssertionError("The teacher runs again.")
+
+        monkeypatch.setattr(LoadedPipeline, "predict", refuse)
+    # In half precision both times: what was computed is kept as it is for this batch alone.
+    first, second = _told(capsys.readouterr().out)
+    assert abs(first - second) <= 1
+
+
+def test_without_a_teacher(text: str, init_student: Callable[..., Language]) -> None:
+    text = re.sub(r"\[initialize.before_init\][^[]*", "", text)
+    text = re.sub(r"\[components.\w+.distillation\][^[]*", "", text)
+    with pytest.raises(ValueError, match="no component with a teacher"):
+        init_student({}, text)
+
+
+def test_steps(text: str, cnn_teacher: Path, init_student: Callable[..., Language]) -> None:
+    overrides = {"paths.teacher": str(cnn_teacher), "initialize.after_init.steps": 0}
+    with pytest.raises(ValueError, match="set to 0 steps"):
+        init_student(overrides, text)
+
+
+def test_frozen_encoders_are_refused(
+    text: str, cnn_teacher: Path, init_student: Callable[..., Language]
+) -> None:
+    overrides = {
+        "paths.teacher": str(cnn_teacher),
+        "training.frozen_components": ["tok2vec"],
+    }
+    with pytest.raises(ValueError, match="can't be pretrained"):
+        init_student(overrides, text)
+
+
+def test_the_gradient_is_that_of_the_error() -> None:
+    rng = numpy.random.default_rng(0)
+    lengths = [3, 2]
+    X = rng.normal(size=(5, 4)).astype("f")
+    target = TokenVectors(rng.normal(size=(5, 6)).astype("f"), numpy.array([1, 1, 0, 1, 1], "?"))
+    seen = {}
+
+    class Encoder:
+        ops = Linear(1, 1).ops
+
+        def begin_update(self, docs: Any) -> Any:
+            return numpy.split(X, [3]), lambda d: seen.update(gradient=numpy.concatenate(d))
+
+        def finish_update(self, optimizer: Any) -> None:
+            pass
+
+    encoder = pretraining._Encoder(Encoder(), ["ner"])  # type: ignore[arg-type]
+    batch = [SimpleNamespace(predicted=[0] * n) for n in lengths]
+    encoder.update(batch, target, Optimizer(0.0), True)  # type: ignore[arg-type]
+    output = encoder._output
+    assert output is not None
+    W, b = output.get_param("W"), output.get_param("b")
+
+    def error(x: numpy.ndarray) -> float:
+        return float((((x @ W.T + b - target.vectors) ** 2).mean(1) * target.known).sum())
+
+    for i, j in numpy.ndindex(*X.shape):
+        step = numpy.zeros_like(X, dtype="f8")
+        step[i, j] = 1e-4
+        slope = (error(X + step) - error(X - step)) / 2e-4
+        assert seen["gradient"][i, j] == pytest.approx(slope, abs=1e-4)
+    assert not seen["gradient"][2].any()
+
+
+def test_projection_keeps_distances() -> None:
+    vectors = numpy.random.default_rng(0).normal(size=(20, 768)).astype("f")
+    projected = TokenVectors(vectors).projected().vectors
+    assert projected.shape == (20, WIDTH)
+    assert numpy.array_equal(projected, TokenVectors(vectors).projected().vectors)
+    before, after = (
+        numpy.linalg.norm(v[:, None] - v[None], axis=2)[numpy.triu_indices(20, 1)]
+        for v in (vectors, projected)
+    )
+    assert numpy.allclose(after / before, 1, atol=0.3)
+    narrow = TokenVectors(vectors[:, :WIDTH])
+    assert narrow.projected() is narrow
+
+
+def test_vectors_of_several_teachers_stand_side_by_side() -> None:
+    a, b = numpy.ones((3, 2), dtype="f"), numpy.zeros((3, 4), dtype="f")
+    assert average([TokenVectors(a), TokenVectors(b)]).vectors.shape == (3, 6)
+
+
+def test_tokens_that_are_not_the_teachers_have_no_vector() -> None:
+    vectors = TokenVectors(numpy.arange(4, dtype="f")[:, None])
+    # The student's second token is none of the teacher's, whose last is none of the student's.
+    tokens = TokenMap(
+        teacher_of=numpy.array([0, -1, 2]),
+        student_of=numpy.array([0, -1, 2, -1]),
+        first_of=numpy.array([0, 1, 2, 2]),
+    )
+    found: Any = in_student_tokens(vectors, [tokens])
+    assert found.vectors[[0, 2], 0].tolist() == [0, 2]
+    assert found.known.tolist() == [True, False, True]
