@@ -6,10 +6,9 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 import numpy
 from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2VecListener
-from spacy.schemas import ConfigSchemaTraining
 from spacy.training import Example
 from spacy.training.loop import create_train_batches
-from spacy.util import registry, resolve_dot_names
+from spacy.util import load_config, registry
 from thinc.api import Adam, Linear, Model, Optimizer, set_dropout_rate, warmup_linear
 from tqdm import tqdm
 from wasabi import msg
@@ -18,6 +17,7 @@ from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import TOKEN_VECTORS
 from .attach import Callback, remove_block
 from .component import BeamSettings, TeacherComponent
+from .fill import training_examples
 from .pipeline_teacher import PipelineTeacher, PipelineTeacherHead, Reading
 from .token_vectors import TokenVectors
 
@@ -139,10 +139,10 @@ class _Encoder:
         backprop(xp.split(d_flat, ends[:-1].tolist()))
         self.model.finish_update(optimizer)
         self._output.finish_update(optimizer)
-        if is_told:
-            known = slice(None) if its.known is None else xp.asarray(its.known)
+        if is_told and (its.known is None or its.known.any()):
+            known = target if its.known is None else target[xp.asarray(its.known)]
             self._error += float((difference**2).sum())
-            self._variance += float(((target - target[known].mean(0))[known] ** 2).sum())
+            self._variance += float(((known - known.mean(0)) ** 2).sum())
 
     @property
     def explained(self) -> float:
@@ -168,8 +168,9 @@ def _students(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
         if not (isinstance(pipe, StructuredPipe) and isinstance(pipe.teacher, PipelineTeacherHead)):
             continue
         teacher, component = pipe.teacher.teacher, pipe.teacher.component.name
-        settings = teacher.pipelines[0].nlp.config.interpolate()["components"][component]
-        block = settings.get("model", {}).get("tok2vec")
+        # From its file: where all vectors are in a cache, the teacher is not loaded.
+        config = load_config(teacher.pipelines[0].path / "config.cfg", interpolate=True)
+        block = config["components"][component].get("model", {}).get("tok2vec")
         if isinstance(block, dict) and "Listener" in str(block.get("@architectures")):
             same = (n for t, b, n in asked if t is teacher and b == block)
             component = next(same, component)
@@ -207,10 +208,10 @@ def _encoders(nlp: Language, students: Iterable[str]) -> List[Tuple[Model[Any, A
 
 def _training_batches(nlp: Language) -> Any:
     """The batches of training, again and again, without docs that have no tokens."""
-    config = nlp.config.interpolate()
-    settings = registry.resolve(config["training"], schema=ConfigSchemaTraining)
-    (corpus,) = resolve_dot_names(config, [settings["train_corpus"]])
+    training = nlp.config.interpolate()["training"]
+    batcher = registry.resolve({"batcher": training["batcher"]})["batcher"]
     make: Callable[..., Any] = create_train_batches
-    for _, batch in make(nlp, corpus, settings["batcher"], min(settings["max_epochs"], 0)):
+    # As many epochs as it takes, of a stream as of a corpus.
+    for _, batch in make(nlp, training_examples, batcher, min(training["max_epochs"], 0)):
         if batch := [eg for eg in batch if len(eg.predicted)]:
             yield batch
