@@ -138,7 +138,8 @@ def nll_of_others(
     emissions = scores.emissions.split(lengths)
     agrees = allowed.split(lengths)
     for d, tags in wrong:
-        if not weights[d]:
+        can_be = (agrees[d] & tags).any(1).all()
+        if not weights[d] or not can_be:
             continue
         leaves = (agrees[d] & ~tags).any(1).nonzero()[:, 0].tolist()
         of_others = agrees[d].repeat(len(leaves), 1, 1)
