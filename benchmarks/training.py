@@ -47,7 +47,9 @@ def _docs(nlp: Language, n: int) -> List[Doc]:
 def _config(name: str, folder: Path, **paths: Path) -> Config:
     overrides = {f"paths.{key}": str(path) for key, path in paths.items()}
     corpora = {"paths.train": str(folder / "train.spacy"), "paths.dev": str(folder / "train.spacy")}
-    return load_config(CONFIGS / name, overrides={**corpora, **overrides}, interpolate=False)
+    config = load_config(CONFIGS / name, overrides={**corpora, **overrides}, interpolate=False)
+    config["initialize"]["after_init"] = None
+    return config
 
 
 def pairs() -> Iterator[Pair]:

@@ -20,12 +20,26 @@ from wasabi import MarkdownRenderer, msg
 
 TRAIN = Path(__file__).parent / "train.py"
 RECURRENCE, LEXICON, SPELLING = "recurrence", "lexicon", "spelling"
-TEACHER, RAW = "teacher", "raw text"
-PARTS = (RECURRENCE, LEXICON, SPELLING, TEACHER, RAW)
+TEACHER, RAW, PRETRAINING = "teacher", "raw text", "pretraining"
+PARTS = (RECURRENCE, LEXICON, SPELLING, TEACHER, RAW, PRETRAINING)
 ALONE, WHOLE = "gold alone", "all of it"
-# There is no spelling without a lexicon, and raw text teaches nothing without a teacher.
-ON_THEIR_OWN = ([RECURRENCE], [LEXICON], [LEXICON, SPELLING], [TEACHER], [TEACHER, RAW])
-LEFT_OUT = ([RECURRENCE], [SPELLING], [LEXICON, SPELLING], [RAW], [TEACHER, RAW])
+# There is no spelling without a lexicon, and neither raw text nor pretraining without a teacher.
+ON_THEIR_OWN = (
+    [RECURRENCE],
+    [LEXICON],
+    [LEXICON, SPELLING],
+    [TEACHER],
+    [TEACHER, RAW],
+    [TEACHER, PRETRAINING],
+)
+LEFT_OUT = (
+    [RECURRENCE],
+    [SPELLING],
+    [LEXICON, SPELLING],
+    [RAW],
+    [PRETRAINING],
+    [TEACHER, RAW, PRETRAINING],
+)
 METRICS = {"ents_f": "Entity F", "dep_uas": "UAS", "dep_las": "LAS"}
 MODE = "gold_tokens"
 
@@ -55,6 +69,8 @@ def make_config(path: Path, parts: Collection[str], steps: int) -> Config:
         leave_out_teacher(config)
     elif RAW not in parts:
         leave_out_raw_text(config)
+    if PRETRAINING not in parts:
+        config["initialize"]["after_init"] = None
     for name in config["nlp"]["pipeline"]:
         tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
         remembered = tok2vec["embed"]

@@ -86,6 +86,8 @@ def make_config(task: str, objective: str, settings: Dict[str, Any], steps: int)
     config["training"]["score_weights"] = SCORE_WEIGHTS[task]
     config["training"]["max_steps"] = steps
     config["training"]["eval_frequency"] = max(1, steps // 4)
+    # What all have in common would hide what they differ in.
+    config["initialize"]["after_init"] = None
     component = config["components"][task]
     if objective == GOLD:
         leave_out_teacher(config)

@@ -28,11 +28,12 @@ from wasabi import msg
 from ..corpora.doc_lengths import JOIN_LENGTH, are_single_sentences, count_sentences
 from ..corpora.raw import KINDS, kind
 from ..teacher.attach import find
-from ..teacher.fill import comes_to_all, fill_cache, readings_of, training_examples
+from ..teacher.fill import read_ahead
 from .app import Code, errors_in_a_sentence
 from .held_out import hold_out
 from .student_config import (
     Optimize,
+    all_readings,
     attach_block,
     corpus_name,
     factory_of,
@@ -285,12 +286,10 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
     with show_validation_error(hint_fill=False):
         nlp = init_nlp(config, use_gpu=use_gpu)
     msg.good("Initialized pipeline")
-    readings = readings_of(nlp)
+    readings = all_readings(nlp, config)
     if all(teacher.has_cache for teacher, _ in readings):
         msg.divider("Reading with the teacher")
-        if comes_to_all(nlp):
-            fill_cache(readings, training_examples(nlp))
-        else:
+        if not read_ahead(nlp, readings):
             msg.info(
                 "There is more text than training comes to: the teacher reads each when it is "
                 "trained on"

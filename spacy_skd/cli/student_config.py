@@ -5,15 +5,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from spacy.language import Language
 from spacy.util import load_config
 from thinc.api import Config
 
 from ..corpora.raw import RawCorpus
-from ..teacher.attach import find
+from ..teacher.attach import ATTACH_TEACHER, find
 from ..teacher.component import ENCODERS, ENTITIES, PARSES, enabled
+from ..teacher.fill import readings_of
+from ..teacher.pipeline_teacher import PipelineTeacher, Reading
+from ..teacher.pretraining import PRETRAIN_ENCODERS, vector_readings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-ATTACH = "spacy-skd.attach_teacher.v1"
 MIXED = "spacy-skd.MixedCorpus.v1"
 # What a mixed corpus makes of the lengths of docs.
 LENGTHS = ("max_length", "join_length")
@@ -209,8 +212,8 @@ def with_attach_block(config: Config) -> Config:
     """
     config = config.copy()
     block = dict(config.setdefault("initialize", {}).get("before_init") or {})
-    if block.get("@callbacks") != ATTACH:
-        block = {"@callbacks": ATTACH, **({"then": block} if block else {})}
+    if block.get("@callbacks") != ATTACH_TEACHER:
+        block = {"@callbacks": ATTACH_TEACHER, **({"then": block} if block else {})}
     config["initialize"]["before_init"] = block
     return config
 
@@ -269,6 +272,20 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
         "corpora": {**mixed, **raw},
     }
     return config
+
+
+def all_readings(nlp: Language, config: Config) -> List[Tuple[PipelineTeacher, Reading]]:
+    """What the students of a pipeline, and their encoders, ask of their teachers.
+
+    nlp (Language): The pipeline, its teacher attached.
+    config (Config): What it was made of.
+    RETURNS (List[Tuple[PipelineTeacher, Reading]]): For each.
+    """
+    readings = readings_of(nlp)
+    block = config.get("initialize", {}).get("after_init") or {}
+    if block.get("@callbacks") == PRETRAIN_ENCODERS:
+        readings += vector_readings(nlp).values()
+    return readings
 
 
 def attach_block(config: Config) -> Dict[str, Any]:

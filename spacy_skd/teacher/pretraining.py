@@ -17,7 +17,7 @@ from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import TOKEN_VECTORS
 from .attach import Callback, remove_block
 from .component import BeamSettings, TeacherComponent
-from .fill import training_examples
+from .fill import read_ahead, readings_of, training_examples
 from .pipeline_teacher import PipelineTeacher, PipelineTeacherHead, Reading
 from .token_vectors import TokenVectors
 
@@ -36,15 +36,16 @@ def pretrain_encoders(
 ) -> Callback:
     """A callback for [initialize.after_init], which spaCy resolves for training only.
 
-    Before training begins, the encoder of each student that attach_teacher has given a teacher
-    learns to tell, by way of a linear layer that is dropped afterwards, the vectors that the
-    teacher's encoder has for the same tokens in the same text: the mean squared error, as hidden
-    states are matched by Jiao et al. 2020, "TinyBERT". Entities and arcs tell an encoder little of
-    most words; their vectors tell it something of each. The texts and the batches are those of
-    training; a cache keeps the vectors as it keeps scores.
+    At the first update, the encoder of each student that attach_teacher has given a teacher learns
+    to tell, by way of a linear layer that is dropped afterwards, the vectors that the teacher's
+    encoder has for the same tokens in the same text: the mean squared error, as hidden states are
+    matched by Jiao et al. 2020, "TinyBERT". Entities and arcs tell an encoder little of most words;
+    their vectors tell it something of each. The texts and the batches are those of training; a
+    cache keeps the vectors as it keeps scores.
 
-    A shared tok2vec learns once. Frozen and sourced components are left as they are. As with
-    attach_teacher, the block that named the callback is taken out of the pipeline's config.
+    A shared tok2vec learns once. Frozen and sourced components are left as they are, and so are
+    those whose teacher has no token vectors. As with attach_teacher, the block that named the
+    callback is taken out of the pipeline's config.
 
     steps (int): Updates.
     learn_rate (float): The highest: it rises for a tenth of the updates and falls to 0 linearly.
@@ -62,41 +63,62 @@ def pretrain_encoders(
 
     def after_init(nlp: Language) -> None:
         remove_block(nlp.config, "after_init", PRETRAIN_ENCODERS)
-        students = _students(nlp)
-        encoders = [_Encoder(model, names) for model, names in _encoders(nlp, students)]
-        rate: Any = warmup_linear(learn_rate, max(1, round(_WARMUP * steps)), steps)
-        optimizer = Adam(
-            rate,
-            L2=0.01,
-            L2_is_weight_decay=True,
-            grad_clip=1.0,
-            use_averages=True,
-        )
-        start, n_words = time.perf_counter(), 0
-        batches = _training_batches(nlp)
-        for encoder in encoders:
-            set_dropout_rate(encoder.model, dropout)
-        for step in tqdm(range(steps), desc="Pretraining", disable=None):
-            batch = next(batches)
-            is_told = step >= steps - max(1, round(_REPORTED * steps))
-            for encoder in encoders:
-                teacher, reading = students[encoder.learners[0]]
-                found = teacher.scores(reading, batch)
-                assert isinstance(found, TokenVectors)
-                encoder.update(batch, found, optimizer, is_told)
-            optimizer.step_schedules()
-            n_words += sum(len(eg.predicted) for eg in batch)
-        seconds = time.perf_counter() - start
-        for encoder in encoders:
-            encoder.finish(optimizer)
-            msg.good(
-                f"The encoder of {encoder.learners} tells {encoder.explained:.0%} of the teacher's "
-                f"token vectors after {steps:,} updates, {n_words:,} words, {seconds:.0f} s"
-            )
+        readings = vector_readings(nlp)
+        encoders = [_Encoder(model, names) for model, names in _encoders(nlp, readings)]
+
+        def first_update(*args: Any, **kwargs: Any) -> Any:
+            del nlp.update
+            _pretrain(nlp, encoders, readings, steps, learn_rate, dropout)
+            return nlp.update(*args, **kwargs)
+
+        # Not here and now: `debug data` and `init labels` initialize a pipeline too.
+        nlp.update = first_update  # type: ignore[method-assign]
         if then is not None:
             then(nlp)
 
     return after_init
+
+
+def _pretrain(
+    nlp: Language,
+    encoders: List["_Encoder"],
+    readings: Dict[str, Tuple[PipelineTeacher, Reading]],
+    steps: int,
+    learn_rate: float,
+    dropout: float,
+) -> None:
+    """Pretrain encoders. Other arguments: from `vector_readings`, and of `pretrain_encoders`."""
+    # What training asks for as well: a text is read once.
+    read_ahead(nlp, [*readings.values(), *readings_of(nlp)])
+    rate: Any = warmup_linear(learn_rate, max(1, round(_WARMUP * steps)), steps)
+    optimizer = Adam(
+        rate,
+        L2=0.01,
+        L2_is_weight_decay=True,
+        grad_clip=1.0,
+        use_averages=True,
+    )
+    start, n_words = time.perf_counter(), 0
+    batches = _training_batches(nlp)
+    for encoder in encoders:
+        set_dropout_rate(encoder.model, dropout)
+    for step in tqdm(range(steps), desc="Pretraining", disable=None):
+        batch = next(batches)
+        is_told = step >= steps - max(1, round(_REPORTED * steps))
+        for encoder in encoders:
+            teacher, reading = readings[encoder.learners[0]]
+            found = teacher.scores(reading, batch)
+            assert isinstance(found, TokenVectors)
+            encoder.update(batch, found, optimizer, is_told)
+        optimizer.step_schedules()
+        n_words += sum(len(eg.predicted) for eg in batch)
+    seconds = time.perf_counter() - start
+    for encoder in encoders:
+        encoder.finish(optimizer)
+        msg.good(
+            f"The encoder of {encoder.learners} tells {encoder.explained:.0%} of the teacher's "
+            f"token vectors after {steps:,} updates, {n_words:,} words, {seconds:.0f} s"
+        )
 
 
 class _Encoder:
@@ -158,9 +180,14 @@ class _Encoder:
                     node.set_param(name, averages[node.id, name])
 
 
-def _students(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
-    """Of each student, the teacher and what is asked of it. Where several components of a teacher
-    listen to one encoder, it is asked for the vectors of one of them."""
+def vector_readings(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
+    """What students' encoders ask of their teachers. Where several components of a teacher listen
+    to one encoder, it is asked for the vectors of one of them.
+
+    nlp (Language): The pipeline, its teacher attached.
+    RETURNS (Dict[str, Tuple[PipelineTeacher, Reading]]): By the student's component.
+    RAISES (ValueError): If there is none whose teacher has token vectors.
+    """
     students: Dict[str, Tuple[PipelineTeacher, Reading]] = {}
     asked: List[Tuple[PipelineTeacher, Any, str]] = []
     # Those that are frozen or sourced are not enabled here.
@@ -171,7 +198,9 @@ def _students(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
         # From its file: where all vectors are in a cache, the teacher is not loaded.
         config = load_config(teacher.pipelines[0].path / "config.cfg", interpolate=True)
         block = config["components"][component].get("model", {}).get("tok2vec")
-        if isinstance(block, dict) and "Listener" in str(block.get("@architectures")):
+        if block is None:
+            continue
+        if "Listener" in str(block.get("@architectures")):
             same = (n for t, b, n in asked if t is teacher and b == block)
             component = next(same, component)
             asked.append((teacher, block, component))
@@ -179,9 +208,9 @@ def _students(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
         students[name] = teacher, Reading(wanted)
     if not students:
         raise ValueError(
-            "There are encoders to pretrain, but no component with a teacher: set "
-            '[initialize.before_init] to "spacy-skd.attach_teacher.v1", or take '
-            "[initialize.after_init] out."
+            "There are encoders to pretrain, but no component with a teacher that has token "
+            'vectors: set [initialize.before_init] to "spacy-skd.attach_teacher.v1", with a '
+            "teacher on a tok2vec or a transformer, or take [initialize.after_init] out."
         )
     return students
 

@@ -23,10 +23,10 @@ def encoders(config):
 def test_every_part_is_there_alone_and_left_out(ablation):
     found = ablation.variants()
     assert found[ablation.ALONE] == [] and found[ablation.WHOLE] == list(ablation.PARTS)
-    assert len({tuple(parts) for parts in found.values()}) == len(found) == 12
+    assert len({tuple(parts) for parts in found.values()}) == len(found) == 14
     for parts in found.values():
-        # Raw text without a teacher teaches nothing.
-        assert ablation.RAW not in parts or ablation.TEACHER in parts
+        # Without a teacher, raw text teaches nothing, and there is nothing to be told.
+        assert not {ablation.RAW, ablation.PRETRAINING} & {*parts} or ablation.TEACHER in parts
         assert ablation.SPELLING not in parts or ablation.LEXICON in parts
     for part in ablation.PARTS:
         assert any(name.startswith("- ") and part not in found[name] for name in found)
@@ -45,6 +45,7 @@ def test_the_whole_is_the_fast_student(ablation):
 def test_what_is_left_out_is_gone(ablation):
     nothing = ablation.make_config(FAST, [], 100)
     assert nothing["initialize"]["before_init"] is None
+    assert nothing["initialize"]["after_init"] is None
     assert nothing["initialize"]["vectors"] is None
     assert nothing["corpora"]["train"]["@readers"] == "spacy.Corpus.v1"
     for name in ("ner", "parser"):
@@ -63,6 +64,9 @@ def test_what_is_left_out_is_gone(ablation):
     taught = ablation.make_config(FAST, [ablation.TEACHER], 100)
     assert taught["corpora"]["train"]["@readers"] == "spacy.Corpus.v1"
     assert taught["components"]["ner"]["distillation"]
+    assert taught["initialize"]["after_init"] is None
+    pretrained = ablation.make_config(FAST, [ablation.TEACHER, ablation.PRETRAINING], 100)
+    assert pretrained.interpolate()["initialize"]["after_init"]["steps"] == 100
     listed = ablation.make_config(FAST, [ablation.LEXICON], 100)
     for mine in encoders(listed):
         assert mine["embed"]["embed"]["@architectures"] == "spacy.MultiHashEmbed.v2"

@@ -13,6 +13,7 @@ from thinc.api import Linear, Optimizer
 
 from spacy_skd.teacher import pretraining
 from spacy_skd.teacher.alignment import TokenMap, in_student_tokens
+from spacy_skd.teacher.cache import ScoreCache
 from spacy_skd.teacher.ensemble import average
 from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
 from spacy_skd.teacher.token_vectors import WIDTH, TokenVectors
@@ -31,6 +32,20 @@ def _told(output: str) -> List[int]:
 
 
 @pytest.fixture
+def pretrained(init_student: Callable[..., Language]) -> Callable[..., Language]:
+    """As `init_student`, and ready for its first update."""
+
+    def pretrain(*args: Any) -> Language:
+        nlp = init_student(*args)
+        assert "update" in vars(nlp)
+        nlp.update([])
+        assert "update" not in vars(nlp)
+        return nlp
+
+    return pretrain
+
+
+@pytest.fixture
 def text(gold: SimpleNamespace) -> str:
     return gold.distillation + BLOCK
 
@@ -39,14 +54,14 @@ def text(gold: SimpleNamespace) -> str:
 def test_encoders_come_to_tell_token_vectors(
     teacher: str,
     text: str,
-    init_student: Callable[..., Language],
+    pretrained: Callable[..., Language],
     request: pytest.FixtureRequest,
     capsys: pytest.CaptureFixture,
 ) -> None:
     text = text.replace("SubstructureKL", "HardLabels")
     shares = []
     for steps in (5, 200):
-        init_student(
+        pretrained(
             {
                 "paths.teacher": str(request.getfixturevalue(teacher)),
                 "initialize.after_init.steps": steps,
@@ -61,14 +76,18 @@ def test_encoders_come_to_tell_token_vectors(
 
 
 def test_each_encoder_learns_where_components_have_their_own(
-    text: str, cnn_teacher: Path, init_student: Callable[..., Language], capsys: Any
+    text: str,
+    cnn_teacher: Path,
+    init_student: Callable[..., Language],
+    pretrained: Callable[..., Language],
+    capsys: Any,
 ) -> None:
     assert text.count(LISTENER) == 2
     encoder = text.split("[components.tok2vec.model]\n")[1].split("\n\n")[0]
     own = text.replace(LISTENER, f"{encoder}\n")
     paths = {"paths.teacher": str(cnn_teacher)}
     plain = init_student(paths, own.replace(BLOCK, ""))
-    taught = init_student(paths, own)
+    taught = pretrained(paths, own)
     assert len(_told(capsys.readouterr().out)) == 2
     for name in ("ner", "parser"):
         before, after = (nlp.get_pipe(name).model for nlp in (plain, taught))  # type: ignore[attr-defined]
@@ -112,7 +131,7 @@ def test_another_callback_follows(
 def test_vectors_are_kept_in_the_cache(
     text: str,
     cnn_teacher: Path,
-    init_student: Callable[..., Language],
+    pretrained: Callable[..., Language],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Any,
@@ -122,7 +141,7 @@ def test_vectors_are_kept_in_the_cache(
         "paths.teacher_cache": str(tmp_path / "scores.sqlite"),
     }
     for _ in range(2):
-        init_student(overrides, text)
+        pretrained(overrides, text)
 
         def refuse(self: LoadedPipeline, *args: Any) -> None:
             raise AssertionError("The teacher is loaded again.")
@@ -221,3 +240,48 @@ def test_tokens_that_are_not_the_teachers_have_no_vector() -> None:
     found: Any = in_student_tokens(vectors, [tokens])
     assert found.vectors[[0, 2], 0].tolist() == [0, 2]
     assert found.known.tolist() == [True, False, True]
+
+
+def test_a_teacher_without_token_vectors_is_passed_over(
+    text: str, cnn_teacher: Path, pretrained: Callable[..., Language], tmp_path: Path, capsys: Any
+) -> None:
+    nlp = spacy.load(cnn_teacher)
+    nlp.remove_pipe("ner")
+    nlp.add_pipe("entity_ruler", name="ner")
+    nlp.to_disk(tmp_path / "rules")
+    text = text.replace("SubstructureKL", "HardLabels")
+    overrides = {
+        "paths.teacher": str(tmp_path / "rules"),
+        "initialize.before_init.label_maps": {"ner": {"PER": "PER"}},
+    }
+    pretrained(overrides, text)
+    assert "encoder of ['parser'] tells" in capsys.readouterr().out
+
+
+def test_initializing_loads_no_teacher(
+    text: str,
+    cnn_teacher: Path,
+    init_student: Callable[..., Language],
+    gold: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(*args: Any) -> None:
+        raise RuntimeError("loaded")
+
+    monkeypatch.setattr(LoadedPipeline, "_load", load)
+    # As `debug data` and `init labels` do.
+    nlp = init_student({"paths.teacher": str(cnn_teacher)}, text)
+    with pytest.raises(RuntimeError, match="loaded"):
+        nlp.update([gold.make_example(doc) for doc in gold.docs(nlp.vocab)])
+
+
+def test_all_is_read_at_once(
+    text: str,
+    cnn_teacher: Path,
+    pretrained: Callable[..., Language],
+    tmp_path: Path,
+) -> None:
+    cache = tmp_path / "scores.sqlite"
+    pretrained({"paths.teacher": str(cnn_teacher), "paths.teacher_cache": str(cache)}, text)
+    held = ScoreCache(cache).holdings()
+    assert len(held) == 3 and len({h.n_docs for h in held}) == 1
