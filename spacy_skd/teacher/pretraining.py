@@ -88,6 +88,8 @@ def _pretrain(
     dropout: float,
 ) -> None:
     """Pretrain encoders. Other arguments: from `vector_readings`, and of `pretrain_encoders`."""
+    learners = [name for encoder in encoders for name in encoder.learners]
+    msg.info(f"Pretraining the encoders of {learners}: {steps:,} updates come first")
     # What training asks for as well: a text is read once.
     read_ahead(nlp, [*readings.values(), *readings_of(nlp)])
     rate: Any = warmup_linear(learn_rate, max(1, round(_WARMUP * steps)), steps)
