@@ -17,6 +17,7 @@ from spacy.training.converters import conllu_to_docs
 from wasabi import msg
 
 SPLITS = ("train", "dev", "test")
+GENRES = ("answers", "email", "newsgroup", "reviews", "weblog")  # what a sentence's id begins with
 SYNTAX, ENTITIES = "UD_English-EWT", "UNER_English-EWT"
 FILES = {SYNTAX: "en_ewt-ud-{}.conllu", ENTITIES: "en_ewt-ud-{}.iob2"}
 ENV_VAR = "SPACY_SKD_DATA"
@@ -163,12 +164,12 @@ def make_doc(sentences: List[Sentence], tags: List[str]) -> Doc:
     return doc
 
 
-def merge(syntax_path: Path, entities_path: Path) -> Iterator[Doc]:
+def merge(syntax_path: Path, entities_path: Path) -> Iterator[Tuple[str, Doc]]:
     """Merge the two annotations of one split by their sentences' ids.
 
     syntax_path (Path): A CoNLL-U file.
     entities_path (Path): An IOB2 file over the same sentences.
-    YIELDS (Doc): One for each `# newdoc`.
+    YIELDS (Tuple[str, Doc]): For each `# newdoc`, its first sentence's id, and the document.
     RAISES (ValueError): Where a file is malformed or the two disagree on sentences or tokens.
     """
     entities: Dict[str, Sentence] = {}
@@ -189,7 +190,7 @@ def merge(syntax_path: Path, entities_path: Path) -> Iterator[Doc]:
             raise ValueError(f"{where}: token {i + 1} is {a!r} here but {b!r} in {entities_path}.")
         check_tree(sentence)
         if sentence.opens_doc and sentences:
-            yield make_doc(sentences, tags)
+            yield sentences[0].sent_id, make_doc(sentences, tags)
             sentences, tags = [], []
         sentences.append(sentence)
         tags.extend(read_tags(other))
@@ -199,16 +200,23 @@ def merge(syntax_path: Path, entities_path: Path) -> Iterator[Doc]:
         )
     if not sentences:
         raise ValueError(f"{syntax_path} holds no sentence.")
-    yield make_doc(sentences, tags)
+    yield sentences[0].sent_id, make_doc(sentences, tags)
 
 
-def convert(output_dir: Path, assets: Path, limit: Optional[int] = None) -> List[Tuple[str, ...]]:
+def convert(
+    output_dir: Path,
+    assets: Path,
+    limit: Optional[int] = None,
+    held_out: Optional[str] = None,
+) -> List[Tuple[str, ...]]:
     """Write `train.spacy`, `dev.spacy`, `test.spacy` and `sources.json`: all of them or, where a
     corpus is missing or malformed, none.
 
     output_dir (Path): The folder to write to.
     assets (Path): The first place to look for the corpora.
     limit (Optional[int]): Only so many documents of each split.
+    held_out (Optional[str]): One of GENRES, whose documents are the test split, those of all
+        splits; the other splits have none of them.
     RETURNS (List[Tuple[str, ...]]): Split, documents, sentences, tokens, entities.
     """
     found = {name: find_corpus(name, assets) for name in FILES}
@@ -218,10 +226,11 @@ def convert(output_dir: Path, assets: Path, limit: Optional[int] = None) -> List
         temporary = Path(folder)
         table: List[Tuple[str, ...]] = []
         for split in SPLITS:
-            paths = {name: found[name][1] / FILES[name].format(split) for name in FILES}
             doc_bin = DocBin()
             n_docs = n_sents = n_tokens = n_ents = 0
-            for doc in merge(paths[SYNTAX], paths[ENTITIES]):
+            for doc in _docs(
+                {name: corpus for name, (_, corpus) in found.items()}, split, held_out
+            ):
                 doc_bin.add(doc)
                 n_docs += 1
                 n_sents += sum(1 for _ in doc.sents)
@@ -243,6 +252,16 @@ def convert(output_dir: Path, assets: Path, limit: Optional[int] = None) -> List
     return table
 
 
+def _docs(folders: Dict[str, Path], split: str, held_out: Optional[str]) -> Iterator[Doc]:
+    read = SPLITS if held_out and split == "test" else (split,)
+    for part in read:
+        syntax, entities = (folders[name] / FILES[name].format(part) for name in FILES)
+        for name, doc in merge(syntax, entities):
+            is_held_out = held_out is not None and name.startswith(held_out)
+            if not held_out or is_held_out == (split == "test"):
+                yield doc
+
+
 def is_wanted(path: Path, wanted: Optional[List[Path]]) -> bool:
     """RETURNS (bool): Whether a file, or something in a folder, is among what is wanted, if that
     is said at all."""
@@ -256,6 +275,10 @@ def main(
     limit: Annotated[
         Optional[int], typer.Option(min=1, help="Only the first N documents of a split")
     ] = None,
+    held_out: Annotated[
+        Optional[str],
+        typer.Option(help=f"Test on this genre alone, train on the others: {', '.join(GENRES)}"),
+    ] = None,
     wanted: Annotated[
         Optional[List[Path]],
         typer.Option(help="Do nothing unless one of these is in the folder"),
@@ -265,8 +288,10 @@ def main(
     if not is_wanted(output_dir, wanted):
         msg.info(f"Nothing in {output_dir} is asked for: the corpora are other files")
         return
+    if held_out and held_out not in GENRES:
+        msg.fail(f'There is no genre "{held_out}": take one of {", ".join(GENRES)}.', exits=1)
     try:
-        table = convert(output_dir, assets, limit)
+        table = convert(output_dir, assets, limit, held_out)
     except (OSError, ValueError) as err:
         msg.fail(str(err), exits=1)
     header = ("Split", "Documents", "Sentences", "Tokens", "Entities")

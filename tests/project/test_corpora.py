@@ -228,3 +228,26 @@ def test_corpora_of_ones_own_are_left_alone(corpora, tmp_path):
     assert corpora.is_wanted(tmp_path / "ewt", [tmp_path / "ewt" / "train.spacy"])
     assert corpora.is_wanted(tmp_path / "raw.jsonl", [tmp_path / "raw.jsonl"])
     assert corpora.is_wanted(tmp_path / "ewt", None)
+
+
+def test_a_genre_is_held_out(corpora, write_corpus, tmp_path):
+    syntax, entities = (
+        text.replace("sent_id = one", "sent_id = email").replace(
+            "sent_id = two", "sent_id = weblog"
+        )
+        for text in (UD, IOB)
+    )
+    assets = write_corpus(tmp_path / "assets")
+    for name, text in ((corpora.SYNTAX, syntax), (corpora.ENTITIES, entities)):
+        for split in corpora.SPLITS:
+            path = assets / name / corpora.FILES[name].format(split)
+            path.write_text(text, encoding="utf8")
+    corpora.convert(tmp_path / "out", assets, held_out="weblog")
+    for split, n_docs in (("train", 1), ("dev", 1), ("test", 3)):
+        docs = read_docs(tmp_path / "out" / f"{split}.spacy")
+        assert len(docs) == n_docs
+        assert all(doc.text.startswith("Thanks") == (split == "test") for doc in docs)
+    app = typer.Typer()
+    app.command()(corpora.main)
+    result = CliRunner().invoke(app, [str(tmp_path / "other"), "--held-out", "poems"])
+    assert result.exit_code == 1 and 'no genre "poems"' in result.output
