@@ -220,17 +220,16 @@ def convert(
     RETURNS (List[Tuple[str, ...]]): Split, documents, sentences, tokens, entities.
     """
     found = {name: find_corpus(name, assets) for name in FILES}
+    folders = {name: folder for name, (_, folder) in found.items()}
     output_dir.mkdir(parents=True, exist_ok=True)
     # In the same folder, so that os.replace does not cross file systems
-    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".writing-") as folder:
-        temporary = Path(folder)
+    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".writing-") as writing:
+        temporary = Path(writing)
         table: List[Tuple[str, ...]] = []
         for split in SPLITS:
             doc_bin = DocBin()
             n_docs = n_sents = n_tokens = n_ents = 0
-            for doc in _docs(
-                {name: corpus for name, (_, corpus) in found.items()}, split, held_out
-            ):
+            for doc in _docs(folders, split, held_out):
                 doc_bin.add(doc)
                 n_docs += 1
                 n_sents += sum(1 for _ in doc.sents)
@@ -241,8 +240,8 @@ def convert(
             doc_bin.to_disk(temporary / f"{split}.spacy")
             table.append((split, *(f"{n:,}" for n in (n_docs, n_sents, n_tokens, n_ents))))
         sources = {}
-        for name, (place, corpus) in found.items():
-            files = [corpus / FILES[name].format(split) for split in SPLITS]
+        for name, (place, folder) in found.items():
+            files = [folder / FILES[name].format(split) for split in SPLITS]
             # Prefixes, long enough to tell the revisions of a file apart
             hashes = {file.name: sha256(file.read_bytes()).hexdigest()[:16] for file in files}
             sources[name] = {"found_in": place, "sha256": hashes}
