@@ -244,7 +244,7 @@ def convert(
             files = [folder / FILES[name].format(split) for split in SPLITS]
             # Prefixes, long enough to tell the revisions of a file apart
             hashes = {file.name: sha256(file.read_bytes()).hexdigest()[:16] for file in files}
-            sources[name] = {"found_in": place, "sha256": hashes}
+            sources[name] = {"found_in": place, "sha256": hashes, "held_out": held_out}
         srsly.write_json(temporary / "sources.json", sources)
         for path in sorted(temporary.iterdir()):
             os.replace(path, output_dir / path.name)

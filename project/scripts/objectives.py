@@ -104,6 +104,7 @@ def leave_out_teacher(config: Config) -> None:
     for name in config["nlp"]["pipeline"]:
         config["components"][name].update(distillation=None, distillation_weight=0.0)
     config["initialize"]["before_init"] = None
+    config["initialize"]["after_init"] = None
     leave_out_raw_text(config)
 
 

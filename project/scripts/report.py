@@ -166,7 +166,9 @@ def describe_runs(pipelines: Dict[str, Any], sources: Dict[str, Any]) -> List[st
         if "train" in file
     ]
     if files:
-        sentences.append(f"Trained on {' and '.join(files)}.")
+        held_out = {source.get("held_out") for source in sources.values()} - {None}
+        but = "".join(f", but for the genre `{genre}`, which is the test" for genre in held_out)
+        sentences.append(f"Trained on {' and '.join(files)}{but}.")
     return sentences
 
 

@@ -28,7 +28,7 @@ from wasabi import msg
 from ..corpora.doc_lengths import JOIN_LENGTH, are_single_sentences, count_sentences
 from ..corpora.raw import KINDS, kind
 from ..teacher.attach import find
-from ..teacher.fill import read_ahead
+from ..teacher.fill import comes_to_all, fill_cache, training_examples
 from .app import Code, errors_in_a_sentence
 from .held_out import hold_out
 from .student_config import (
@@ -289,7 +289,9 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
     readings = all_readings(nlp, config)
     if all(teacher.has_cache for teacher, _ in readings):
         msg.divider("Reading with the teacher")
-        if not read_ahead(nlp, readings):
+        if comes_to_all(nlp):
+            fill_cache(readings, training_examples(nlp))
+        else:
             msg.info(
                 "There is more text than training comes to: the teacher reads each when it is "
                 "trained on"

@@ -70,20 +70,6 @@ def comes_to_all(nlp: Language) -> bool:
     )
 
 
-def read_ahead(nlp: Language, readings: List[Tuple[PipelineTeacher, Reading]]) -> bool:
-    """Read the training corpus with the teachers, where they have a cache and training comes to all
-    of the corpus.
-
-    nlp (Language): The pipeline, initialized.
-    readings (List[Tuple[PipelineTeacher, Reading]]): What is asked for.
-    RETURNS (bool): Whether it is all in the cache now.
-    """
-    if not all(teacher.has_cache for teacher, _ in readings) or not comes_to_all(nlp):
-        return False
-    fill_cache(readings, training_examples(nlp))
-    return True
-
-
 def fill_cache(
     readings: List[Tuple[PipelineTeacher, Reading]],
     examples: Iterable[Example],

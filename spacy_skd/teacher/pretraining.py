@@ -7,7 +7,7 @@ import numpy
 from spacy.language import Language
 from spacy.pipeline.tok2vec import Tok2VecListener
 from spacy.training import Example
-from spacy.training.loop import create_train_batches
+from spacy.training.loop import create_train_batches, subdivide_batch
 from spacy.util import load_config, registry
 from thinc.api import Adam, Linear, Model, Optimizer, set_dropout_rate, warmup_linear
 from tqdm import tqdm
@@ -17,8 +17,13 @@ from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import TOKEN_VECTORS
 from .attach import Callback, remove_block
 from .component import BeamSettings, TeacherComponent
-from .fill import read_ahead, readings_of, training_examples
-from .pipeline_teacher import PipelineTeacher, PipelineTeacherHead, Reading
+from .fill import comes_to_all, readings_of, training_examples
+from .pipeline_teacher import (
+    PipelineTeacher,
+    PipelineTeacherHead,
+    Reading,
+    random_state_kept,
+)
 from .token_vectors import TokenVectors
 
 # What it is registered as.
@@ -43,33 +48,43 @@ def pretrain_encoders(
     their vectors tell it something of each. The texts and the batches are those of training; a
     cache keeps the vectors as it keeps scores.
 
-    A shared tok2vec learns once. Frozen and sourced components are left as they are, and so are
-    those whose teacher has no token vectors. As with attach_teacher, the block that named the
-    callback is taken out of the pipeline's config.
+    A shared tok2vec learns once. Frozen and sourced components and transformers are left as they
+    are, and so are students whose teacher has no token vectors. As with attach_teacher, the block
+    that named the callback is taken out of the pipeline's config.
 
     steps (int): Updates.
     learn_rate (float): The highest: it rises for a tenth of the updates and falls to 0 linearly.
     dropout (float): In the encoders.
     then (Optional[Callable]): Another after_init callback, called afterwards.
     RETURNS (Callable[[Language], Any]): The callback.
-    RAISES (ValueError): If steps is not at least 1. When called: if there is no student with a
-        teacher that has token vectors, or one listens to a transformer.
+    RAISES (ValueError): If steps is not at least 1. When called: if there is nothing to pretrain.
     """
     if steps < 1:
         raise ValueError(
             f"The encoders' pretraining is set to {steps} steps, and takes at least 1: set "
-            "steps in [initialize.after_init], or take the block out."
+            "steps in [initialize.after_init] (the shipped configs take training.max_steps), or "
+            "take the block out."
         )
 
     def after_init(nlp: Language) -> None:
         remove_block(nlp.config, "after_init", PRETRAIN_ENCODERS)
         readings = vector_readings(nlp)
-        encoders = [_Encoder(model, names) for model, names in _encoders(nlp, readings)]
+        encoders = _encoders(nlp, readings)
+        if not encoders:
+            raise ValueError(
+                "There are no encoders to pretrain: no student has a teacher with token vectors "
+                "and an encoder that is neither a transformer nor frozen or sourced. Take "
+                "[initialize.after_init] out."
+            )
+        update = nlp.update
 
         def first_update(*args: Any, **kwargs: Any) -> Any:
-            del nlp.update
-            _pretrain(nlp, encoders, readings, steps, learn_rate, dropout)
-            return nlp.update(*args, **kwargs)
+            if encoders:
+                _pretrain(nlp, encoders, readings, steps, learn_rate, dropout)
+                encoders.clear()
+                if vars(nlp).get("update") is first_update:
+                    del nlp.update
+            return update(*args, **kwargs)
 
         # Not here and now: `debug data` and `init labels` initialize a pipeline too.
         nlp.update = first_update  # type: ignore[method-assign]
@@ -81,7 +96,7 @@ def pretrain_encoders(
 
 def _pretrain(
     nlp: Language,
-    encoders: List["_Encoder"],
+    encoders: "List[_Encoder]",
     readings: Dict[str, Tuple[PipelineTeacher, Reading]],
     steps: int,
     learn_rate: float,
@@ -90,8 +105,11 @@ def _pretrain(
     """Pretrain encoders. Other arguments: from `vector_readings`, and of `pretrain_encoders`."""
     learners = [name for encoder in encoders for name in encoder.learners]
     msg.info(f"Pretraining the encoders of {learners}: {steps:,} updates come first")
-    # What training asks for as well: a text is read once.
-    read_ahead(nlp, [*readings.values(), *readings_of(nlp)])
+    n_parts = nlp.config.interpolate()["training"]["accumulate_gradient"]
+    # What training will ask for as well, where that can be kept: so a text is read once.
+    later = [(teacher, reading) for teacher, reading in readings_of(nlp) if teacher.has_cache]
+    with random_state_kept():
+        later = later if later and comes_to_all(nlp) else []
     rate: Any = warmup_linear(learn_rate, max(1, round(_WARMUP * steps)), steps)
     optimizer = Adam(
         rate,
@@ -107,16 +125,22 @@ def _pretrain(
     for step in tqdm(range(steps), desc="Pretraining", disable=None):
         batch = next(batches)
         is_told = step >= steps - max(1, round(_REPORTED * steps))
+        for part in subdivide_batch(batch, n_parts):
+            for teacher, reading in later:
+                if not teacher.is_full:
+                    teacher.scores(reading, part)
+            for encoder in encoders:
+                teacher, reading = readings[encoder.learners[0]]
+                found = teacher.scores(reading, part)
+                assert isinstance(found, TokenVectors)
+                encoder.update(part, found, is_told)
         for encoder in encoders:
-            teacher, reading = readings[encoder.learners[0]]
-            found = teacher.scores(reading, batch)
-            assert isinstance(found, TokenVectors)
-            encoder.update(batch, found, optimizer, is_told)
+            encoder.finish_update(optimizer)
         optimizer.step_schedules()
         n_words += sum(len(eg.predicted) for eg in batch)
     seconds = time.perf_counter() - start
     for encoder in encoders:
-        encoder.finish(optimizer)
+        encoder.use_averages(optimizer)
         msg.good(
             f"The encoder of {encoder.learners} tells {encoder.explained:.0%} of the teacher's "
             f"token vectors after {steps:,} updates, {n_words:,} words, {seconds:.0f} s"
@@ -136,14 +160,11 @@ class _Encoder:
         self._output: Optional[Model[Any, Any]] = None
         self._error = self._variance = 0.0
 
-    def update(
-        self, batch: List[Example], its: TokenVectors, optimizer: Optimizer, is_told: bool
-    ) -> None:
-        """Learn from a batch.
+    def update(self, batch: List[Example], its: TokenVectors, is_told: bool) -> None:
+        """Add a batch's gradient.
 
         batch (List[Example]): The batch.
         its (TokenVectors): The teacher's.
-        optimizer (Optimizer): The optimizer.
         is_told (bool): Whether it counts for `explained`.
         """
         xp = self.model.ops.xp
@@ -161,19 +182,26 @@ class _Encoder:
         d_flat = backprop_output(difference * (2 / target.shape[1]))
         ends = numpy.cumsum([len(doc) for doc in docs])
         backprop(xp.split(d_flat, ends[:-1].tolist()))
-        self.model.finish_update(optimizer)
-        self._output.finish_update(optimizer)
         if is_told and (its.known is None or its.known.any()):
             known = target if its.known is None else target[xp.asarray(its.known)]
             self._error += float((difference**2).sum())
             self._variance += float(((known - known.mean(0)) ** 2).sum())
+
+    def finish_update(self, optimizer: Optimizer) -> None:
+        """Learn from the batches since the last time.
+
+        optimizer (Optimizer): The optimizer.
+        """
+        assert self._output is not None
+        self.model.finish_update(optimizer)
+        self._output.finish_update(optimizer)
 
     @property
     def explained(self) -> float:
         """RETURNS (float): The share of the variance of the teacher's vectors that is told."""
         return 1 - self._error / max(self._variance, 1e-30)
 
-    def finish(self, optimizer: Optimizer) -> None:
+    def use_averages(self, optimizer: Optimizer) -> None:
         """Take on the averages of the parameters over the updates."""
         averages: Dict[Tuple[int, str], Any] = optimizer.averages or {}
         for node in self.model.walk():
@@ -184,16 +212,16 @@ class _Encoder:
 
 def vector_readings(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
     """What students' encoders ask of their teachers. Where several components of a teacher listen
-    to one encoder, it is asked for the vectors of one of them.
+    to one encoder, it is asked for the vectors of the first of them.
 
     nlp (Language): The pipeline, its teacher attached.
-    RETURNS (Dict[str, Tuple[PipelineTeacher, Reading]]): By the student's component.
-    RAISES (ValueError): If there is none whose teacher has token vectors.
+    RETURNS (Dict[str, Tuple[PipelineTeacher, Reading]]): By the student's component, for those that
+        are enabled and whose teacher has token vectors.
     """
-    students: Dict[str, Tuple[PipelineTeacher, Reading]] = {}
+    readings: Dict[str, Tuple[PipelineTeacher, Reading]] = {}
     asked: List[Tuple[PipelineTeacher, Any, str]] = []
-    # Those that are frozen or sourced are not enabled here.
-    for name, pipe in nlp.pipeline:
+    # Of all components: whichever are enabled, the teacher is asked for the same.
+    for name, pipe in nlp.components:
         if not (isinstance(pipe, StructuredPipe) and isinstance(pipe.teacher, PipelineTeacherHead)):
             continue
         teacher, component = pipe.teacher.teacher, pipe.teacher.component.name
@@ -203,23 +231,19 @@ def vector_readings(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]
         if block is None:
             continue
         if "Listener" in str(block.get("@architectures")):
+            block = {key: value for key, value in block.items() if key != "grad_factor"}
             same = (n for t, b, n in asked if t is teacher and b == block)
             component = next(same, component)
             asked.append((teacher, block, component))
         wanted = TeacherComponent(component, TOKEN_VECTORS, (), None, BeamSettings())
-        students[name] = teacher, Reading(wanted)
-    if not students:
-        raise ValueError(
-            "There are encoders to pretrain, but no component with a teacher that has token "
-            'vectors: set [initialize.before_init] to "spacy-skd.attach_teacher.v1", with a '
-            "teacher on a tok2vec or a transformer, or take [initialize.after_init] out."
-        )
-    return students
+        readings[name] = teacher, Reading(wanted)
+    return {name: readings[name] for name in nlp.pipe_names if name in readings}
 
 
-def _encoders(nlp: Language, students: Iterable[str]) -> List[Tuple[Model[Any, Any], List[str]]]:
-    """The encoders of students, each once, and whose they are."""
-    found: Dict[int, Tuple[Model[Any, Any], List[str]]] = {}
+def _encoders(nlp: Language, students: Iterable[str]) -> List[_Encoder]:
+    """The encoders of students that can be pretrained, each once. While a pipeline is initialized,
+    components that are frozen or sourced are not enabled."""
+    found: Dict[int, _Encoder] = {}
     for name in students:
         pipe: Any = nlp.get_pipe(name)
         model = pipe.tok2vec
@@ -227,13 +251,10 @@ def _encoders(nlp: Language, students: Iterable[str]) -> List[Tuple[Model[Any, A
             pipes: List[Any] = [pipe for _, pipe in nlp.pipeline]
             upstream = (p for p in pipes if model in getattr(p, "listeners", ()))
             model = next((p.model for p in upstream), model)
+        # A listener still, or a transformer's.
         if any(hasattr(node, "upstream_name") for node in model.walk()):
-            raise ValueError(
-                f"The student's component \"{name}\" listens to a component that can't be "
-                "pretrained: a transformer, or one that is frozen. Take [initialize.after_init] "
-                "out."
-            )
-        found.setdefault(id(model), (model, []))[1].append(name)
+            continue
+        found.setdefault(id(model), _Encoder(model, [])).learners.append(name)
     return list(found.values())
 
 

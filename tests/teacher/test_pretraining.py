@@ -1,6 +1,7 @@
 """Encoders of students that learn to tell their teacher's token vectors before training."""
 
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, List
@@ -9,7 +10,7 @@ import numpy
 import pytest
 import spacy
 from spacy.language import Language
-from thinc.api import Linear, Optimizer
+from thinc.api import Config, Linear
 
 from spacy_skd.teacher import pretraining
 from spacy_skd.teacher.alignment import TokenMap, in_student_tokens
@@ -39,7 +40,7 @@ def pretrained(init_student: Callable[..., Language]) -> Callable[..., Language]
         nlp = init_student(*args)
         assert "update" in vars(nlp)
         nlp.update([])
-        assert "update" not in vars(nlp)
+        assert "update" not in vars(nlp)  # it comes once
         return nlp
 
     return pretrain
@@ -155,7 +156,7 @@ def test_vectors_are_kept_in_the_cache(
 def test_without_a_teacher(text: str, init_student: Callable[..., Language]) -> None:
     text = re.sub(r"\[initialize.before_init\][^[]*", "", text)
     text = re.sub(r"\[components.\w+.distillation\][^[]*", "", text)
-    with pytest.raises(ValueError, match="no component with a teacher"):
+    with pytest.raises(ValueError, match="no encoders to pretrain"):
         init_student({}, text)
 
 
@@ -172,7 +173,7 @@ def test_frozen_encoders_are_refused(
         "paths.teacher": str(cnn_teacher),
         "training.frozen_components": ["tok2vec"],
     }
-    with pytest.raises(ValueError, match="can't be pretrained"):
+    with pytest.raises(ValueError, match="no encoders to pretrain"):
         init_student(overrides, text)
 
 
@@ -194,7 +195,7 @@ def test_the_gradient_is_that_of_the_error() -> None:
 
     encoder = pretraining._Encoder(Encoder(), ["ner"])  # type: ignore[arg-type]
     batch = [SimpleNamespace(predicted=[0] * n) for n in lengths]
-    encoder.update(batch, target, Optimizer(0.0), True)  # type: ignore[arg-type]
+    encoder.update(batch, target, True)  # type: ignore[arg-type]
     output = encoder._output
     assert output is not None
     W, b = output.get_param("W"), output.get_param("b")
@@ -256,6 +257,103 @@ def test_a_teacher_without_token_vectors_is_passed_over(
     }
     pretrained(overrides, text)
     assert "encoder of ['parser'] tells" in capsys.readouterr().out
+
+
+def test_an_encoder_beside_a_frozen_one(
+    text: str, cnn_teacher: Path, init_student: Callable[..., Language], capsys: Any
+) -> None:
+    encoder = text.split("[components.tok2vec.model]\n")[1].split("\n\n")[0]
+    before, parser = text.split("[components.parser]")
+    own = f"{before}[components.parser]{parser.replace(LISTENER, encoder)}"
+    assert own.count(LISTENER) == 1
+    overrides = {"paths.teacher": str(cnn_teacher), "training.frozen_components": ["tok2vec"]}
+    init_student(overrides, own).update([])
+    assert "encoder of ['parser'] tells" in capsys.readouterr().out
+
+
+def test_what_failed_is_tried_again(
+    text: str,
+    cnn_teacher: Path,
+    init_student: Callable[..., Language],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    nlp = init_student({"paths.teacher": str(cnn_teacher)}, text)
+
+    def fail(*args: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pretraining, "_training_batches", fail)
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                nlp.update([])
+    nlp.update([])
+    assert len(_told(capsys.readouterr().out)) == 1
+
+
+def test_batches_are_read_in_parts_where_training_does(
+    text: str, cnn_teacher: Path, pretrained: Callable[..., Language], monkeypatch: Any
+) -> None:
+    seen = []
+    update = pretraining._Encoder.update
+
+    def watched(self: Any, batch: List[Any], *args: Any) -> None:
+        seen.append(len(batch))
+        update(self, batch, *args)
+
+    monkeypatch.setattr(pretraining._Encoder, "update", watched)
+    settings = {"paths.teacher": str(cnn_teacher), "initialize.after_init.steps": 2}
+    n_docs = []
+    for n_parts in (1, 2):
+        seen.clear()
+        pretrained({**settings, "training.accumulate_gradient": n_parts}, text)
+        assert len(seen) == 2 * n_parts
+        n_docs.append(sum(seen))
+    assert n_docs[0] == n_docs[1]
+
+
+def test_a_listener_s_own_settings_make_no_second_reading(
+    text: str, transformer_teacher: Path, pretrained: Callable[..., Language], tmp_path: Path
+) -> None:
+    teacher = shutil.copytree(transformer_teacher, tmp_path / "teacher")
+    config = Config().from_disk(teacher / "config.cfg")
+    config["components"]["parser"]["model"]["tok2vec"]["grad_factor"] = 0.25
+    config.to_disk(teacher / "config.cfg")
+    cache = tmp_path / "scores.sqlite"
+    pretrained({"paths.teacher": str(teacher), "paths.teacher_cache": str(cache)}, text)
+    assert len(ScoreCache(cache).holdings()) == 3
+
+
+def test_it_does_not_matter_who_asks(
+    text: str, cnn_teacher: Path, init_student: Callable[..., Language]
+) -> None:
+    nlp = init_student({"paths.teacher": str(cnn_teacher)}, text)
+    readings = pretraining.vector_readings(nlp)
+    assert set(readings) == {"ner", "parser"}
+    with nlp.select_pipes(disable="ner"):
+        (alone,) = pretraining.vector_readings(nlp).values()
+    assert alone == readings["parser"] and alone[1].component.name == "ner"
+
+
+def test_a_cache_that_takes_no_more_stops_nothing(
+    text: str,
+    cnn_teacher: Path,
+    pretrained: Callable[..., Language],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    initialize = ScoreCache.__init__
+
+    def full(self: ScoreCache, *args: Any, **kwargs: Any) -> None:
+        initialize(self, *args, **kwargs)
+        self.is_full = True
+
+    monkeypatch.setattr(ScoreCache, "__init__", full)
+    cache = str(tmp_path / "scores.sqlite")
+    pretrained({"paths.teacher": str(cnn_teacher), "paths.teacher_cache": cache}, text)
+    assert len(_told(capsys.readouterr().out)) == 1
 
 
 def test_initializing_loads_no_teacher(
