@@ -1,7 +1,7 @@
 """spacy-skd.pretrain_encoders.v1: students' encoders learn to tell a teacher's token vectors."""
 
 import time
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy
 from spacy.language import Language
@@ -94,59 +94,6 @@ def pretrain_encoders(
     return after_init
 
 
-def _pretrain(
-    nlp: Language,
-    encoders: "List[_Encoder]",
-    readings: Dict[str, Tuple[PipelineTeacher, Reading]],
-    steps: int,
-    learn_rate: float,
-    dropout: float,
-) -> None:
-    """Pretrain encoders. Other arguments: from `vector_readings`, and of `pretrain_encoders`."""
-    learners = [name for encoder in encoders for name in encoder.learners]
-    msg.info(f"Pretraining the encoders of {learners}: {steps:,} updates come first")
-    n_parts = nlp.config.interpolate()["training"]["accumulate_gradient"]
-    # What training will ask for as well, where that can be kept: so a text is read once.
-    later = [(teacher, reading) for teacher, reading in readings_of(nlp) if teacher.has_cache]
-    with random_state_kept():
-        later = later if later and comes_to_all(nlp) else []
-    rate: Any = warmup_linear(learn_rate, max(1, round(_WARMUP * steps)), steps)
-    optimizer = Adam(
-        rate,
-        L2=0.01,
-        L2_is_weight_decay=True,
-        grad_clip=1.0,
-        use_averages=True,
-    )
-    start, n_words = time.perf_counter(), 0
-    batches = _training_batches(nlp)
-    for encoder in encoders:
-        set_dropout_rate(encoder.model, dropout)
-    for step in tqdm(range(steps), desc="Pretraining", disable=None):
-        batch = next(batches)
-        is_told = step >= steps - max(1, round(_REPORTED * steps))
-        for part in subdivide_batch(batch, n_parts):
-            for teacher, reading in later:
-                if not teacher.is_full:
-                    teacher.scores(reading, part)
-            for encoder in encoders:
-                teacher, reading = readings[encoder.learners[0]]
-                found = teacher.scores(reading, part)
-                assert isinstance(found, TokenVectors)
-                encoder.update(part, found, is_told)
-        for encoder in encoders:
-            encoder.finish_update(optimizer)
-        optimizer.step_schedules()
-        n_words += sum(len(eg.predicted) for eg in batch)
-    seconds = time.perf_counter() - start
-    for encoder in encoders:
-        encoder.use_averages(optimizer)
-        msg.good(
-            f"The encoder of {encoder.learners} tells {encoder.explained:.0%} of the teacher's "
-            f"token vectors after {steps:,} updates, {n_words:,} words, {seconds:.0f} s"
-        )
-
-
 class _Encoder:
     """A student's encoder while it is pretrained.
 
@@ -210,6 +157,59 @@ class _Encoder:
                     node.set_param(name, averages[node.id, name])
 
 
+def _pretrain(
+    nlp: Language,
+    encoders: List[_Encoder],
+    readings: Dict[str, Tuple[PipelineTeacher, Reading]],
+    steps: int,
+    learn_rate: float,
+    dropout: float,
+) -> None:
+    """Pretrain encoders. Other arguments: from `vector_readings`, and of `pretrain_encoders`."""
+    learners = [name for encoder in encoders for name in encoder.learners]
+    msg.info(f"Pretraining the encoders of {learners}: {steps:,} updates come first")
+    n_parts = nlp.config.interpolate()["training"]["accumulate_gradient"]
+    # What training will ask for as well, where that can be kept: so a text is read once.
+    later = [(teacher, reading) for teacher, reading in readings_of(nlp) if teacher.has_cache]
+    with random_state_kept():
+        later = later if later and comes_to_all(nlp) else []
+    rate: Any = warmup_linear(learn_rate, max(1, round(_WARMUP * steps)), steps)
+    optimizer = Adam(
+        rate,
+        L2=0.01,
+        L2_is_weight_decay=True,
+        grad_clip=1.0,
+        use_averages=True,
+    )
+    start, n_words = time.perf_counter(), 0
+    batches = _training_batches(nlp)
+    for encoder in encoders:
+        set_dropout_rate(encoder.model, dropout)
+    for step in tqdm(range(steps), desc="Pretraining", disable=None):
+        batch = next(batches)
+        is_told = step >= steps - max(1, round(_REPORTED * steps))
+        for part in subdivide_batch(batch, n_parts):
+            for teacher, reading in later:
+                if not teacher.is_full:
+                    teacher.scores(reading, part)
+            for encoder in encoders:
+                teacher, reading = readings[encoder.learners[0]]
+                found = teacher.scores(reading, part)
+                assert isinstance(found, TokenVectors)
+                encoder.update(part, found, is_told)
+        for encoder in encoders:
+            encoder.finish_update(optimizer)
+        optimizer.step_schedules()
+        n_words += sum(len(eg.predicted) for eg in batch)
+    seconds = time.perf_counter() - start
+    for encoder in encoders:
+        encoder.use_averages(optimizer)
+        msg.good(
+            f"The encoder of {encoder.learners} tells {encoder.explained:.0%} of the teacher's "
+            f"token vectors after {steps:,} updates, {n_words:,} words, {seconds:.0f} s"
+        )
+
+
 def vector_readings(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
     """What students' encoders ask of their teachers. Where several components of a teacher listen
     to one encoder, it is asked for the vectors of the first of them.
@@ -258,7 +258,7 @@ def _encoders(nlp: Language, students: Iterable[str]) -> List[_Encoder]:
     return list(found.values())
 
 
-def _training_batches(nlp: Language) -> Any:
+def _training_batches(nlp: Language) -> Iterator[List[Example]]:
     """The batches of training, again and again, without docs that have no tokens."""
     training = nlp.config.interpolate()["training"]
     batcher = registry.resolve({"batcher": training["batcher"]})["batcher"]

@@ -190,9 +190,6 @@ def test_the_gradient_is_that_of_the_error() -> None:
         def begin_update(self, docs: Any) -> Any:
             return numpy.split(X, [3]), lambda d: seen.update(gradient=numpy.concatenate(d))
 
-        def finish_update(self, optimizer: Any) -> None:
-            pass
-
     encoder = pretraining._Encoder(Encoder(), ["ner"])  # type: ignore[arg-type]
     batch = [SimpleNamespace(predicted=[0] * n) for n in lengths]
     encoder.update(batch, target, True)  # type: ignore[arg-type]
