@@ -84,12 +84,17 @@ def tasks_of(corpora: Dict[str, Contents], paths: Dict[str, Path], lang: str) ->
     return annotated
 
 
-def check_names(name: str, seeds: str, packaged_seed: int) -> None:
+def check_names(name: str, teacher_seed: str, seeds: str, packaged_seed: int) -> None:
     """RAISES (ValueError): If a later step of the workflow would fail for one of them."""
     if not re.fullmatch(r"[A-Za-z0-9_]+", name):
         raise ValueError(
             f'The corpus is called "{name}", which becomes part of a package\'s name: take letters '
             "from a to z, digits and underscores alone (--vars.name)."
+        )
+    if not re.fullmatch(r"\d+", teacher_seed):
+        raise ValueError(
+            f'The teacher\'s seed is "{teacher_seed}", but has to be one number: all students have '
+            "the same teacher (--vars.teacher_seed)."
         )
     if not re.fullmatch(r"\s*\d+(\s+\d+)*\s*", seeds):
         raise ValueError(
@@ -222,6 +227,7 @@ def main(
     lang: Annotated[str, typer.Option(help="The corpus's language, as spaCy calls it")] = "en",
     raw: Annotated[Optional[Path], typer.Option(help="Raw text for the students")] = None,
     transformer: Annotated[Optional[Path], typer.Option(help="The teacher's transformer")] = None,
+    teacher_seed: Annotated[str, typer.Option(help="The teacher's seed")] = "0",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by spaces")] = "0",
     packaged_seed: Annotated[int, typer.Option(help="The seed that is packaged")] = 0,
 ) -> None:
@@ -230,7 +236,7 @@ def main(
     """
     paths = {"train": train, "dev": dev, "test": test}
     try:
-        check_names(output_dir.name, seeds, packaged_seed)
+        check_names(output_dir.name, teacher_seed, seeds, packaged_seed)
         nlp = blank(lang)
         corpora = {split: read_corpus(path, nlp) for split, path in paths.items()}
         texts = read_raw(raw, nlp) if raw is not None else None

@@ -263,6 +263,7 @@ def test_what_is_wrong_is_said(configs, write, tmp_path):
     assert "no corpus" in message(train, dev, test, "--raw", tmp_path / "none.jsonl")
     (tmp_path / "raw.jsonl").write_text('{"text": ""}')
     assert "no text in the raw text" in message(train, dev, test, "--raw", tmp_path / "raw.jsonl")
+    assert 'seed is "0 1"' in message(train, dev, test, "--teacher-seed", "0 1")
     assert 'seeds are "0,1"' in message(train, dev, test, "--seeds", "0,1")
     assert "seed 0 are to be packaged" in message(train, dev, test, "--seeds", "1 2")
     code, printed = run(configs, tmp_path / "my-corpus", train, dev, test)
