@@ -19,13 +19,14 @@ from thinc.api import Config
 from wasabi import MarkdownRenderer, msg
 
 TRAIN = Path(__file__).parent / "train.py"
-RECURRENCE, LEXICON, SPELLING = "recurrence", "lexicon", "spelling"
+RECURRENCE, WORD_DROPOUT, LEXICON, SPELLING = "recurrence", "word dropout", "lexicon", "spelling"
 TEACHER, RAW, PRETRAINING = "teacher", "raw text", "pretraining"
-PARTS = (RECURRENCE, LEXICON, SPELLING, TEACHER, RAW, PRETRAINING)
+PARTS = (RECURRENCE, WORD_DROPOUT, LEXICON, SPELLING, TEACHER, RAW, PRETRAINING)
 ALONE, WHOLE = "gold alone", "all of it"
 # There is no spelling without a lexicon, and neither raw text nor pretraining without a teacher.
 ON_THEIR_OWN = (
     [RECURRENCE],
+    [WORD_DROPOUT],
     [LEXICON],
     [LEXICON, SPELLING],
     [TEACHER],
@@ -34,6 +35,7 @@ ON_THEIR_OWN = (
 )
 LEFT_OUT = (
     [RECURRENCE],
+    [WORD_DROPOUT],
     [SPELLING],
     [LEXICON, SPELLING],
     [RAW],
@@ -74,11 +76,14 @@ def make_config(path: Path, parts: Collection[str], steps: int) -> Config:
     for name in config["nlp"]["pipeline"]:
         tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
         remembered = tok2vec["embed"]
-        spelled = remembered["embed"]
+        dropping = remembered["embed"]
+        spelling = dropping["embed"]
         if LEXICON not in parts:
-            spelled["embed"]["include_static_vectors"] = False
+            spelling["embed"]["include_static_vectors"] = False
         if SPELLING not in parts:
-            remembered["embed"] = spelled["embed"]
+            dropping["embed"] = spelling["embed"]
+        if WORD_DROPOUT not in parts:
+            remembered["embed"] = dropping["embed"]
         if RECURRENCE not in parts:
             encode = tok2vec["encode"]
             tok2vec["encode"] = {

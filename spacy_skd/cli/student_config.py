@@ -118,8 +118,10 @@ def with_vectors(config: Config, path: Path) -> Config:
 
 def _use_vectors(config: Config, use: bool) -> None:
     for name in config["nlp"]["pipeline"]:
-        tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
-        tok2vec["embed"]["embed"]["embed"]["include_static_vectors"] = use
+        embed = config["components"][name]["model"]["tok2vec"]["tok2vec"]["embed"]
+        while "embed" in embed:  # what goes around it
+            embed = embed["embed"]
+        embed["include_static_vectors"] = use
 
 
 _SCORES = {"ner": ("ents_f", "ents_p", "ents_r"), "parser": ("dep_uas", "dep_las", "sents_f")}

@@ -10,11 +10,12 @@ from both_sides import (
     to_device,
     word_vectors,
 )
+from spacy.ml.featureextractor import FeatureExtractor
 from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc
 from spacy.vectors import Vectors
 from spacy.vocab import Vocab
-from thinc.api import chain, fix_random_seed, ragged2list, set_dropout_rate, use_ops
+from thinc.api import chain, fix_random_seed, list2array, ragged2list, set_dropout_rate, use_ops
 from thinc.types import Ragged
 
 from spacy_skd.models.arc_scorer import ArcScorer
@@ -23,6 +24,7 @@ from spacy_skd.models.crf_tagger import build_crf_tagger, resize_crf_tagger
 from spacy_skd.models.gated_recurrence import GatedRecurrence
 from spacy_skd.models.label_scorer import LabelScorer, grow_label_scorer
 from spacy_skd.models.spelled_vectors import SpelledVectors, ngram_key
+from spacy_skd.models.word_dropout import WordDropout
 
 WIDTH, N_LABELS, K = 4, 3, 2
 SENTENCES = (3, 1, 12, 2)
@@ -112,6 +114,19 @@ def test_spelled_vectors(ops, rng):
     assert_same_on_device(found, expected)
     backprop(to_device(dY))
     assert_same_gradients(device, host)
+
+
+def test_word_dropout(ops, docs):
+    def build():
+        return WordDropout(chain(FeatureExtractor(["NORM", "SHAPE"]), list2array()), 0.5)
+
+    with use_ops("numpy"):
+        host = build()
+        fix_random_seed(0)
+        expected, _ = host(docs, is_train=True)
+        assert (expected != host.predict(docs)).any()
+    fix_random_seed(0)
+    assert_same_on_device(build()(docs, is_train=True)[0], expected)
 
 
 def test_label_scorer(ops, rng):

@@ -20,10 +20,19 @@ def encoders(config):
     ]
 
 
+def layers_in(embed):
+    """What an embedding goes around, the outermost first."""
+    layers = []
+    while "embed" in embed:
+        embed = embed["embed"]
+        layers.append(embed)
+    return layers
+
+
 def test_every_part_is_there_alone_and_left_out(ablation):
     found = ablation.variants()
     assert found[ablation.ALONE] == [] and found[ablation.WHOLE] == list(ablation.PARTS)
-    assert len({tuple(parts) for parts in found.values()}) == len(found) == 14
+    assert len({tuple(parts) for parts in found.values()}) == len(found) == 16
     for parts in found.values():
         # Without a teacher, raw text teaches nothing, and there is nothing to be told.
         assert not {ablation.RAW, ablation.PRETRAINING} & {*parts} or ablation.TEACHER in parts
@@ -52,12 +61,11 @@ def test_what_is_left_out_is_gone(ablation):
         assert nothing["components"][name]["distillation"] is None
     whole = ablation.make_config(FAST, ablation.PARTS, 100)
     for mine, its in zip(encoders(nothing), encoders(whole), strict=True):
-        assert mine["embed"]["embed"] == {
-            **its["embed"]["embed"]["embed"],
-            "include_static_vectors": False,
-        }
-        assert its["embed"]["embed"]["@architectures"] == "spacy-skd.SpelledVectors.v1"
-        assert its["embed"]["embed"]["embed"]["include_static_vectors"]
+        dropping, spelling, embed = layers_in(its["embed"])
+        assert mine["embed"]["embed"] == {**embed, "include_static_vectors": False}
+        assert dropping["@architectures"] == "spacy-skd.WordDropout.v1"
+        assert spelling["@architectures"] == "spacy-skd.SpelledVectors.v1"
+        assert embed["include_static_vectors"]
         assert mine["encode"]["@architectures"] == "spacy.MaxoutWindowEncoder.v2"
         assert mine["encode"]["depth"] == 2 * its["encode"]["depth"]
         assert mine["encode"]["width"] == its["encode"]["width"]
@@ -71,6 +79,13 @@ def test_what_is_left_out_is_gone(ablation):
     for mine in encoders(listed):
         assert mine["embed"]["embed"]["@architectures"] == "spacy.MultiHashEmbed.v2"
         assert mine["embed"]["embed"]["include_static_vectors"]
+    for part, layers in (
+        (ablation.SPELLING, ["spacy-skd.WordDropout.v1", "spacy.MultiHashEmbed.v2"]),
+        (ablation.WORD_DROPOUT, ["spacy-skd.SpelledVectors.v1", "spacy.MultiHashEmbed.v2"]),
+    ):
+        without = ablation.make_config(FAST, {*ablation.PARTS} - {part}, 100)
+        for mine in encoders(without):
+            assert [layer["@architectures"] for layer in layers_in(mine["embed"])] == layers
     for config in (nothing, taught, whole, listed):
         config.interpolate()
 
