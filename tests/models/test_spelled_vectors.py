@@ -11,7 +11,6 @@ from spacy.tokens import Doc
 from spacy.vectors import Vectors
 from thinc.api import fix_random_seed
 
-from spacy_skd.models.lexeme_cache import LexemeCache
 from spacy_skd.models.spelled_vectors import SpelledVectors, ngram_forms, ngram_key, ngrams
 
 WORDS = [f"word{i}" for i in range(400)]
@@ -131,28 +130,6 @@ def test_gradient_is_that_of_the_vectors_that_were_given() -> None:
     numpy.testing.assert_allclose(layer.get_grad("W"), d_vectors.T @ given, rtol=1e-3, atol=1e-4)
 
 
-def test_seed_decides_what_is_spelled(docs: List[Doc]) -> None:
-    found = []
-    for _ in range(2):
-        model = SpelledVectors(hash_embed(), 0.4)
-        model.initialize(docs)
-        fix_random_seed(7)
-        found.append(model(docs, is_train=True)[0])
-    for a, b in zip(*found):
-        numpy.testing.assert_array_equal(a, b)
-
-
-def test_inside_a_lexeme_cache_and_after_serialization(docs: List[Doc]) -> None:
-    model = LexemeCache(SpelledVectors(hash_embed(), 0.4))
-    model.initialize(docs)
-    fresh = LexemeCache(SpelledVectors(hash_embed(), 0.1))
-    fresh.initialize(docs)
-    fresh.from_bytes(model.to_bytes())
-    for a, b in zip(model.predict(docs), fresh.predict(docs)):
-        numpy.testing.assert_array_equal(a, b)
-    assert len(fresh.attrs["memory"]) == len(WORDS)
-
-
 def test_on_the_vectors_of_another_embedding(docs: List[Doc]) -> None:
     character_embed: Any = spacy.registry.architectures.get("spacy.CharacterEmbed.v2")
     model = SpelledVectors(
@@ -178,12 +155,6 @@ def test_tables_of_another_kind(nlp: Language) -> None:
         numpy.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     hidden = ~static_vectors(model)(docs, is_train=True)[0].data.any(axis=1)
     assert 0.3 < hidden.mean() < 0.5
-
-
-@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
-def test_rate_is_a_probability(rate: float) -> None:
-    with pytest.raises(ValueError, match=f"{rate}, but has to be from 0 to below 1"):
-        SpelledVectors(hash_embed(), rate)
 
 
 def test_embedding_without_vectors_stays_as_it_is() -> None:

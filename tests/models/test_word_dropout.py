@@ -10,7 +10,6 @@ from spacy.ml.models import MultiHashEmbed
 from spacy.tokens import Doc
 from thinc.api import fix_random_seed
 
-from spacy_skd.models.lexeme_cache import LexemeCache
 from spacy_skd.models.word_dropout import WordDropout
 
 WORDS = [f"word{i}" for i in range(400)]
@@ -88,28 +87,6 @@ def test_a_hidden_word_learns_no_row_of_its_own(docs: List[Doc]) -> None:
     assert 30 < sum(learned) < 70
 
 
-def test_seed_decides_what_is_hidden(docs: List[Doc]) -> None:
-    found = []
-    for _ in range(2):
-        model = WordDropout(hash_embed(), 0.4)
-        model.initialize(docs)
-        fix_random_seed(7)
-        found.append(model(docs, is_train=True)[0])
-    for a, b in zip(*found):
-        numpy.testing.assert_array_equal(a, b)
-
-
-def test_inside_a_lexeme_cache_and_after_serialization(docs: List[Doc]) -> None:
-    model = LexemeCache(WordDropout(hash_embed(), 0.4))
-    model.initialize(docs)
-    fresh = LexemeCache(WordDropout(hash_embed(), 0.1))
-    fresh.initialize(docs)
-    fresh.from_bytes(model.to_bytes())
-    for a, b in zip(model.predict(docs), fresh.predict(docs)):
-        numpy.testing.assert_array_equal(a, b)
-    assert len(fresh.attrs["memory"]) == len(WORDS)
-
-
 def test_another_attribute_and_another_embedding(docs: List[Doc]) -> None:
     character_embed: Any = spacy.registry.architectures.get("spacy.CharacterEmbed.v2")
     embed = character_embed(16, 100, 4, 4, include_static_vectors=False, feature="LOWER")
@@ -119,12 +96,6 @@ def test_another_attribute_and_another_embedding(docs: List[Doc]) -> None:
     layer = extractor(model)
     hidden = layer(docs, is_train=True)[0][0] != layer.predict(docs)[0]
     assert 0.3 < hidden.mean() < 0.5
-
-
-@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5])
-def test_rate_is_a_probability(rate: float) -> None:
-    with pytest.raises(ValueError, match=f"{rate}, but has to be from 0 to below 1"):
-        WordDropout(hash_embed(), rate)
 
 
 def test_an_embedding_without_the_attribute_is_refused() -> None:
