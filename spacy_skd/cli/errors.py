@@ -8,6 +8,7 @@ from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tu
 import numpy
 from spacy.tokens import Doc
 from spacy.training import Example
+from spacy.vocab import Vocab
 
 # As in spaCy's scores of heads and deps.
 _UNSCORED_DEPS = {"p", "punct"}
@@ -65,16 +66,22 @@ class Seen:
             self.entities.update((span.text.lower(), span.label_) for span in doc.ents)
 
 
-def count_kinds(examples: Iterable[Example], seen: Optional[Seen] = None) -> Counts:
+def count_kinds(
+    examples: Iterable[Example], seen: Optional[Seen] = None, lexicon: Optional[Vocab] = None
+) -> Counts:
     """Count entities and labelled arcs by kind.
 
     examples (Iterable[Example]): Annotated docs and references, of the same tokens.
     seen (Optional[Seen]): What training had, for kinds that are told by it.
+    lexicon (Optional[Vocab]): A vocabulary with static vectors, for kinds that are told by whether
+        words have one. Without any vectors it tells none.
     RETURNS (Counts): A count for each kind that occurs.
     """
+    if lexicon is not None and not lexicon.vectors_length:
+        lexicon = None
     counts: Counts = defaultdict(Count)
     for eg in examples:
-        context = _Context(eg, seen)
+        context = _Context(eg, seen, lexicon)
         for kinds, is_gold, is_found in [*_entities(eg, context), *_arcs(eg, context)]:
             for kind in kinds:
                 counts[kind].gold += is_gold
@@ -102,8 +109,9 @@ def excess(student: Counts, teacher: Counts) -> List[Tuple[int, Kind]]:
 class _Context:
     """What the kinds of an example's tokens hang on."""
 
-    def __init__(self, eg: Example, seen: Optional[Seen]) -> None:
+    def __init__(self, eg: Example, seen: Optional[Seen], lexicon: Optional[Vocab]) -> None:
         self.seen = seen
+        self.lexicon = lexicon
         n = len(eg.reference)
         gold, found = (_sentence_starts(doc) for doc in (eg.reference, eg.predicted))
         self.has_sentences = gold is not None
@@ -148,8 +156,8 @@ def _entities(eg: Example, context: _Context) -> _Counted:
             ("label", label),
             *context.of_token(start),
         ]
+        span = eg.reference[start:end]
         if context.seen is not None:
-            span = eg.reference[start:end]
             if (span.text.lower(), label) in context.seen.entities:
                 of_span = "as it is"
             elif all(token.lower_ in context.seen.words for token in span):
@@ -157,6 +165,11 @@ def _entities(eg: Example, context: _Context) -> _Counted:
             else:
                 of_span = "not all of its words"
             kinds.append(("seen in training", of_span))
+        if context.lexicon is not None:
+            listed = all(context.lexicon.has_vector(token.text) for token in span)
+            kinds.append(
+                ("in the lexicon", "all of its words" if listed else "not all of its words")
+            )
         here = (start, end, label)
         yield [Kind("entity", *kind) for kind in kinds], here in gold, here in found
 
@@ -179,6 +192,9 @@ def _arcs(eg: Example, context: _Context) -> _Counted:
         if context.seen is not None:
             is_seen = token.lower_ in context.seen.words
             kinds.append(("word seen in training", "yes" if is_seen else "no"))
+        if context.lexicon is not None:
+            is_listed = context.lexicon.has_vector(token.text)
+            kinds.append(("word in the lexicon", "yes" if is_listed else "no"))
         named = [Kind("arc", *kind) for kind in kinds]
         if (other.head.i, other.dep_.lower()) == (token.head.i, token.dep_.lower()):
             yield named, True, True

@@ -11,6 +11,7 @@ from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from spacy.language import Language
 from spacy.tokens import DocBin
 from spacy.training import Corpus, Example
+from spacy.vocab import Vocab
 from wasabi import msg
 
 from ..teacher.attach import find
@@ -50,15 +51,20 @@ def report_cli(
 ) -> None:
     """
     Compare pipelines on gold tokens: scores, agreement with the first, speed and size, and the
-    kinds of entities and arcs of which the last gets more wrong than the first.
+    kinds of entities and arcs of which the last gets more wrong than the first. Whether words are
+    in the lexicon is told by the last's static vectors.
     """
     import_code(code_path)
     with errors_in_a_sentence():
         folders = name_pipelines(pipelines)
         setup_gpu(use_gpu)
         seen = Seen(_references(train)) if train is not None else None
-        found = {name: _read(folder, corpus, seen) for name, folder in folders.items()}
-    (first, *_), (*_, last) = found, found
+        (first, *_), (*_, last) = folders, folders
+        lexicon = spacy.load(folders[last]).vocab
+        found = {
+            name: _Pipeline(spacy.load(folder), folder, corpus, seen, lexicon)
+            for name, folder in folders.items()
+        }
     agreement = {name: _agreement(found[name], found[first]) for name in found}
     _print_scores(found, agreement, first)
     more = excess(found[last].counts, found[first].counts) if len(found) > 1 else []
@@ -81,14 +87,16 @@ class _Pipeline:
     megabytes (float): On disk.
     """
 
-    def __init__(self, nlp: Language, folder: Path, corpus: Path, seen: Optional[Seen]) -> None:
+    def __init__(
+        self, nlp: Language, folder: Path, corpus: Path, seen: Optional[Seen], lexicon: Vocab
+    ) -> None:
         references = [eg.reference for eg in Corpus(corpus)(nlp)]
         if not any(len(doc) for doc in references):
             raise ValueError(f"There is no text in {corpus}: check the path.")
         self.examples = [with_gold_tokens(nlp, doc, sentences=False) for doc in references]
         annotate(nlp, self.examples)
         self.scores = score(nlp, self.examples)
-        self.counts: Counts = count_kinds(self.examples, seen)
+        self.counts: Counts = count_kinds(self.examples, seen, lexicon)
         self.words_per_second = _speed(nlp, [doc.text for doc in references])
         files = [path for path in folder.rglob("*") if path.is_file()]
         self.megabytes = sum(path.stat().st_size for path in files) / 1e6
@@ -112,10 +120,6 @@ def name_pipelines(arguments: List[str]) -> Dict[str, Path]:
 
 def _references(path: Path) -> Any:
     return DocBin().from_disk(path).get_docs(spacy.blank("xx").vocab)
-
-
-def _read(folder: Path, corpus: Path, seen: Optional[Seen]) -> _Pipeline:
-    return _Pipeline(spacy.load(folder), folder, corpus, seen)
 
 
 def _speed(nlp: Language, texts: List[str]) -> float:

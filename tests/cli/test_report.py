@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+import numpy
 import pytest
 import spacy
 import srsly
 from spacy.cli._util import app
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
+from spacy.vectors import Vectors
+from spacy.vocab import Vocab
 from typer.testing import CliRunner
 
 from spacy_skd.cli.errors import Count, Counts, Kind, Seen, count_kinds, excess
@@ -27,8 +30,8 @@ def make_doc(**changes: Any) -> Doc:
     return Doc(spacy.blank("en").vocab, words=WORDS, **{**GOLD, **changes})
 
 
-def counts_of(doc: Doc, seen: Optional[Seen] = None) -> Counts:
-    return count_kinds([Example(doc, make_doc())], seen)
+def counts_of(doc: Doc, seen: Optional[Seen] = None, lexicon: Optional[Vocab] = None) -> Counts:
+    return count_kinds([Example(doc, make_doc())], seen, lexicon)
 
 
 def triple(count: Count) -> List[int]:
@@ -94,6 +97,23 @@ def test_what_training_had() -> None:
     assert seen == {"as it is": 1, "its words alone": 1, "not all of its words": 1}
     seen = {k.value: c.gold for k, c in counts.items() if k.by == "word seen in training"}
     assert seen == {"yes": 5, "no": 6}
+
+
+def test_what_has_a_vector() -> None:
+    lexicon = spacy.blank("en").vocab
+    assert counts_of(make_doc(), lexicon=lexicon) == counts_of(make_doc())
+    words = "bob ada new york city met he likes it a lot".split()
+    lexicon.vectors = Vectors(
+        strings=lexicon.strings,
+        data=numpy.ones((len(words), 2), dtype="float32"),
+        keys=words,
+        attr="LOWER",
+    )
+    counts = counts_of(make_doc(), lexicon=lexicon)
+    listed = {k.value: c.gold for k, c in counts.items() if k.by == "in the lexicon"}
+    assert listed == {"all of its words": 2, "not all of its words": 1}  # Byron
+    listed = {k.value: c.gold for k, c in counts.items() if k.by == "word in the lexicon"}
+    assert listed == {"yes": 10, "no": 1}
 
 
 def test_missing_annotation_is_not_counted() -> None:
