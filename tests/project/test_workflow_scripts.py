@@ -549,7 +549,7 @@ def test_training_steps_override_what_the_configs_have(workflow):
 def test_demo_has_the_steps_of_the_real_run(workflow):
     real = workflow["workflows"]["all"]
     demo = [step.removeprefix("demo-") for step in workflow["workflows"]["demo"]]
-    # The demo's raw text comes from its grammar, with its corpora; one student is enough for it, and
+    # The demo's raw text comes from its grammar, with its corpora; one student is enough for it;
     # its table is what it is about.
     for step in ("raw-text", "configs", "accurate", "errors"):
         real.remove(step)
