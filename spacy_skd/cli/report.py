@@ -60,9 +60,11 @@ def report_cli(
         setup_gpu(use_gpu)
         seen = Seen(_references(train)) if train is not None else None
         (first, *_), (*_, last) = folders, folders
-        lexicon = spacy.load(folders[last]).vocab
+        student = spacy.load(folders[last])
         found = {
-            name: _Pipeline(spacy.load(folder), folder, corpus, seen, lexicon)
+            name: _Pipeline(
+                student if name == last else spacy.load(folder), folder, corpus, seen, student.vocab
+            )
             for name, folder in folders.items()
         }
     agreement = {name: _agreement(found[name], found[first]) for name in found}

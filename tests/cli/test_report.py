@@ -144,8 +144,11 @@ def test_report(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
     parser: Any = blank.add_pipe("biaffine_parser", name="parser")
     parser.add_label("ROOT")
     blank.initialize()
-    blank.to_disk(tmp_path / "blank")
     dev, out = corpus / "dev.spacy", tmp_path / "out.json"
+    doc = next(DocBin().from_disk(dev).get_docs(blank.vocab))
+    root = next(token for token in doc if token.head == token)
+    blank.vocab.set_vector(root.text, numpy.ones(2, dtype="f"))
+    blank.to_disk(tmp_path / "blank")
     arguments = [f"teacher={cnn_teacher}", f"student={tmp_path / 'blank'}"]
     text = run(dev, *arguments, "--train", corpus / "train.spacy", "-o", out)
     for part in ("Entity F", "LAS against teacher", "Words per second", "gets more wrong"):
@@ -164,6 +167,9 @@ def test_report(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
         f = 2 * entity["right"] / (entity["gold"] + entity["found"])
         assert f == pytest.approx(pipeline["scores"]["ents_f"])
         assert arc["right"] / arc["gold"] == pytest.approx(pipeline["scores"]["dep_las"])
+        # The student's lexicon, for its teacher's errors too.
+        listed = [k["gold"] for k in pipeline["kinds"] if k["by"] == "word in the lexicon"]
+        assert len(listed) == 2 and sum(listed) == arc["gold"]
     assert found["worst"][0]["errors_more"] == max(w["errors_more"] for w in found["worst"])
     assert run(dev, cnn_teacher).count("against") == 0
 
