@@ -1,6 +1,6 @@
 """spacy-skd.CRFTagger.v1: a tok2vec and a linear-chain CRF's scores on top of it."""
 
-from typing import Callable, List, Optional, Tuple, cast
+from typing import Any, Callable, List, Optional, Tuple, cast
 
 from spacy.tokens import Doc
 from thinc.api import Linear, Model, zero_init
@@ -8,7 +8,7 @@ from thinc.types import Floats1d, Floats2d
 
 from ..scores import ChainScores
 from .fast_ops import one_blas_thread, use_fast_ops
-from .growth import grow, grow_linear
+from .growth import BELOW_MEAN, grow, grow_linear
 from .tok2vec import initialize_tok2vec
 
 
@@ -86,11 +86,46 @@ def init(
     model.set_param("end", model.ops.alloc1f(n_tags))
 
 
-def resize_crf_tagger(model: Model[List[Doc], ChainScores], n_tags: int) -> None:
+def resize_crf_tagger(
+    model: Model[List[Doc], ChainScores], n_tags: int, tags_per_label: int
+) -> None:
     """Set the number of tags; an initialized model grows and keeps what it has learned.
 
+    A new label's tags start as the means of the old labels', so that a sequence with entities of
+    it has the mean of the scores that it has with those of each old label in their place, less
+    BELOW_MEAN a token, and is never the best. Scores of zero, which a softmax leaves open, might
+    make it that.
+
     model (Model[List[Doc], ChainScores]): The model, changed in place.
-    n_tags (int): The new number.
+    n_tags (int): The new number: O, and those of each label.
+    tags_per_label (int): See `TagScheme.tags_per_label`.
     """
+    emissions = model.get_ref("emissions")
+    n_before = model.maybe_get_dim("nO") or 1
     grow(model, n_tags, {"transitions": 2, "start": 1, "end": 1})
-    grow_linear(model.get_ref("emissions"), n_tags)
+    grow_linear(emissions, n_tags)
+    n_old, n_new = (n_before - 1) // tags_per_label, (n_tags - n_before) // tags_per_label
+    if n_old < 1 or n_new < 1 or not model.has_param("start"):
+        return
+    xp = model.ops.xp
+    labels = xp.arange(n_old)
+
+    def add_labels(param: Any) -> None:
+        of_labels = param[1:n_before].reshape((n_old, tags_per_label, *param.shape[1:]))
+        param[n_before:] = xp.concatenate([of_labels.mean(axis=0)] * n_new)
+
+    for layer, name in ((emissions, "W"), (emissions, "b"), (model, "start"), (model, "end")):
+        param: Any = layer.get_param(name)
+        add_labels(param)
+        if name == "b":
+            param[n_before:] -= BELOW_MEAN
+        layer.set_param(name, param)
+    transitions: Any = model.get_param("transitions")
+    add_labels(transitions)
+    add_labels(transitions.T)
+    # Among themselves they are as the tags of one label are.
+    shape = n_old, tags_per_label, n_old, tags_per_label
+    within = transitions[1:n_before, 1:n_before].reshape(shape)[labels, :, labels].mean(axis=0)
+    row = xp.concatenate([within] * n_new, axis=1)
+    transitions[n_before:, n_before:] = xp.concatenate([row] * n_new)
+    model.set_param("transitions", transitions)

@@ -4,6 +4,10 @@ from typing import Any, Dict
 
 from thinc.api import Model
 
+# What a label that is added scores less, in log space, than the old ones' mean: where there is but
+# one, or all are alike, not even a rounding error may put it first.
+BELOW_MEAN = 1.0
+
 
 def grow(model: Model[Any, Any], nO: int, n_axes: Dict[str, int]) -> None:
     """Set a layer's number of outputs. The parameters of an initialized layer become the first

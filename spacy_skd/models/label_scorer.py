@@ -5,7 +5,7 @@ from typing import Any, Callable, Optional, Tuple
 from thinc.api import Model
 from thinc.types import Floats2d, Floats3d, Ints2d
 
-from .growth import grow
+from .growth import BELOW_MEAN, grow
 
 # Vectors of the tokens as dependents (n_tokens, width); as heads, the root's after the last
 # token's (n_tokens + 1, width); for each token the rows of its heads (n_tokens, k).
@@ -98,7 +98,7 @@ def init(
 def grow_label_scorer(model: Model[InT, Floats3d], n_labels: int) -> None:
     """Set the number of labels; an initialized layer grows and keeps what it has learned.
 
-    A new label starts as the average of the old ones, so its score is never the highest. A score
+    A new label starts below the mean of the old ones, so its score is never the highest. A score
     of zero would be, wherever the old labels' happen to be negative: a softmax leaves that open.
 
     model (Model[InT, Floats3d]): The layer, changed in place.
@@ -110,5 +110,7 @@ def grow_label_scorer(model: Model[InT, Floats3d], n_labels: int) -> None:
     if n_before and model.has_param("W"):
         for name in params:
             param: Any = model.get_param(name)
-            param[n_before:] = param[:n_before].sum(axis=0) / n_before
+            param[n_before:] = param[:n_before].mean(axis=0)
+            if name == "b":
+                param[n_before:] -= BELOW_MEAN
             model.set_param(name, param)

@@ -329,7 +329,8 @@ class CRFEntityRecognizer(StructuredPipe):
         return labels
 
     def _resize_model(self) -> None:
-        resize_crf_tagger(self.model, len(self.scheme))
+        scheme = self.scheme
+        resize_crf_tagger(self.model, len(scheme), scheme.tags_per_label(scheme.name))
 
     def _n_labels_of(self, model: Model[List[Doc], ChainScores]) -> int:
         return (model.get_dim("nO") - 1) // TagScheme.tags_per_label(self.scheme.name)

@@ -154,7 +154,7 @@ def test_crf_tagger(ops, rng, docs):
     host_backprop(d_scores)
     backprop(to_device(d_scores))
     assert_same_gradients(device, host)
-    resize_crf_tagger(device, 7)
+    resize_crf_tagger(device, 7, 2)
     assert device.predict(docs).emissions.shape == (18, 7)
 
 

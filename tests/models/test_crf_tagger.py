@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy
 import pytest
 from layer_checks import assert_gradient, draw, fixed_tok2vec, make_docs, weighted_sum
@@ -5,10 +7,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from thinc.api import Model
 
 from spacy_skd.models.crf_tagger import build_crf_tagger, resize_crf_tagger
+from spacy_skd.models.growth import BELOW_MEAN
 from spacy_skd.scores import ChainScores
 
 LENGTHS = [3, 0, 1, 4]
-WIDTH, N_TAGS = 4, 5
+WIDTH, N_TAGS, PER_LABEL = 4, 5, 2
 OWN = ("transitions", "start", "end")
 
 
@@ -91,7 +94,7 @@ def test_growing_keeps_scores(tagger):
     docs = make_docs(LENGTHS)
     before, backprop = tagger.begin_update(docs)
     backprop(before)
-    resize_crf_tagger(tagger, N_TAGS + 2)
+    resize_crf_tagger(tagger, N_TAGS + 2, PER_LABEL)
     after, backprop = tagger.begin_update(docs)
     for old, new in zip(arrays(before), arrays(after)):
         kept = tuple(slice(size) for size in old.shape)
@@ -99,19 +102,53 @@ def test_growing_keeps_scores(tagger):
             kept = (slice(None), slice(N_TAGS))
         assert_allclose(new[kept], old, rtol=1e-5, atol=1e-6)
         assert new.shape[-1] == N_TAGS + 2
-        rest = new.copy()
-        rest[kept] = 0
-        assert not rest.any()
     backprop(after)
     for node in tagger.walk():
         for name in node.param_names:
             assert node.get_grad(name).shape == node.get_param(name).shape
 
 
+def score_of(scores, tags):
+    """The score of a sequence of tags of the first doc."""
+    bigrams = sum(scores.transitions[i, j] for i, j in zip(tags, tags[1:]))
+    emissions = sum(scores.emissions[t, tag] for t, tag in enumerate(tags))
+    return scores.start[tags[0]] + emissions + bigrams + scores.end[tags[-1]]
+
+
+@pytest.mark.parametrize("n_new", [1, 2])
+def test_sequences_with_a_new_label_are_below_the_mean_of_those_with_old_ones(tagger, n_new):
+    resize_crf_tagger(tagger, N_TAGS + n_new * PER_LABEL, PER_LABEL)
+    scores = tagger.predict(make_docs(LENGTHS))
+    old_labels = range((N_TAGS - 1) // PER_LABEL)
+    n_checked = 0
+    for tags in product(range(N_TAGS + n_new * PER_LABEL), repeat=LENGTHS[0]):
+        n_new_tags = sum(tag >= N_TAGS for tag in tags)
+        if not n_new_tags:
+            continue
+        with_old = [
+            [1 + label * PER_LABEL + (t - 1) % PER_LABEL if t >= N_TAGS else t for t in tags]
+            for label in old_labels
+        ]
+        mean = numpy.mean([score_of(scores, its) for its in with_old])
+        assert_allclose(score_of(scores, tags), mean - n_new_tags * BELOW_MEAN, atol=1e-5)
+        n_checked += 1
+    assert n_checked > 100
+
+
+def test_growing_from_one_label_leaves_the_best_alone(vectors):
+    model = build_crf_tagger(fixed_tok2vec(vectors), 3)
+    model.initialize(X=make_docs(LENGTHS))
+    # Without an O that would do: the new tags would be as good as the old.
+    model.get_ref("emissions").set_param("b", numpy.array([-9, 1, 1], dtype="f"))
+    resize_crf_tagger(model, 5, PER_LABEL)
+    emissions = model.predict(make_docs(LENGTHS)).emissions
+    assert (emissions[:, 3:] < emissions[:, 1:3]).all()
+
+
 def test_growing_before_initialization(vectors):
     model = build_crf_tagger(fixed_tok2vec(vectors))
-    resize_crf_tagger(model, 2)
-    resize_crf_tagger(model, N_TAGS)
+    resize_crf_tagger(model, 3, PER_LABEL)
+    resize_crf_tagger(model, N_TAGS, PER_LABEL)
     model.initialize(X=make_docs(LENGTHS))
     assert model.predict(make_docs(LENGTHS)).transitions.shape == (N_TAGS, N_TAGS)
 
