@@ -75,7 +75,8 @@ def _window_of(tok2vec: Model[List[Doc], List[Floats2d]]) -> Optional[int]:
     if encode.ops.xp is not numpy:
         return None
     if encode.name.startswith("with_array("):  # spaCy's: what it puts between docs
-        return encode.attrs.get("pad")
+        # Its encoder of Mish layers puts nothing there, and so lets docs see their neighbours.
+        return encode.attrs.get("pad") or None
     return encode.attrs.get("receptive_field")
 
 

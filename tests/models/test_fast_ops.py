@@ -70,7 +70,9 @@ def test_output_and_gradient_are_those_of_the_tok2vec(docs):
     results = []
     for model in (plain, fast):
         output, backprop = model.begin_update(docs)
-        backprop([numpy.ones_like(array) for array in output])
+        # Not of the sum, which layer normalization leaves no gradient but rounding errors.
+        rng = numpy.random.default_rng(0)
+        backprop([rng.normal(size=array.shape).astype("f") for array in output])
         grads = {
             (i, name): node.get_grad(name)
             for i, node in enumerate(node for node in model.walk() if node.name != "fast_tok2vec")
@@ -83,7 +85,7 @@ def test_output_and_gradient_are_those_of_the_tok2vec(docs):
         numpy.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert results[0][1].keys() == results[1][1].keys()
     for key, grad in results[0][1].items():
-        numpy.testing.assert_allclose(grad, results[1][1][key], rtol=1e-4, atol=1e-5)
+        numpy.testing.assert_allclose(grad, results[1][1][key], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("block", [1, 3, 4, 1000])
@@ -100,6 +102,19 @@ def test_prediction_in_blocks_is_that_of_the_tok2vec(nlp, monkeypatch, block):
     for mine, its in zip(found, plain.predict(docs), strict=True):
         numpy.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
     assert fast.predict([]) == []
+
+
+def test_an_encoder_that_does_not_tell_what_it_sees_sees_whole_docs(nlp, monkeypatch):
+    monkeypatch.setattr(fast_tok2vec, "BLOCK", 5)
+    embed = registry.architectures.get("spacy.MultiHashEmbed.v2")(
+        8, attrs=["NORM"], rows=[50], include_static_vectors=False
+    )
+    encode = registry.architectures.get("spacy.MishWindowEncoder.v2")(8, 1, 2)
+    tok2vec = registry.architectures.get("spacy.Tok2Vec.v2")(embed, encode)
+    docs = [nlp.make_doc("one two three four five six seven eight nine ten eleven twelve")]
+    tok2vec.initialize(X=docs)
+    expected = tok2vec.predict(docs)
+    numpy.testing.assert_allclose(FastTok2Vec(tok2vec).predict(docs)[0], expected[0], atol=1e-5)
 
 
 def test_a_long_doc_is_not_encoded_at_once(nlp, monkeypatch):
