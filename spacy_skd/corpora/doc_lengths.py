@@ -6,7 +6,7 @@ from typing import Iterable, Iterator, List, Sequence, Tuple
 
 from spacy.language import Language
 from spacy.pipeline import Sentencizer
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 # To such a length docs should be joined, if so many of them are a sentence each. Fewer docs than
@@ -110,10 +110,22 @@ def cut(eg: Example, nlp: Language, max_length: int) -> Iterator[Example]:
         return
     tokens_agree = [t.text_with_ws for t in predicted] == [t.text_with_ws for t in reference]
     for start, end in _parts(reference, max_length):
-        part = reference[start:end].as_doc()
+        part = _part(reference, start, end)
         yield Example(
-            predicted[start:end].as_doc() if tokens_agree else nlp.make_doc(part.text), part
+            _part(predicted, start, end) if tokens_agree else nlp.make_doc(part.text), part
         )
+
+
+def _part(doc: Doc, start: int, end: int) -> Doc:
+    """Some tokens of a doc, with the spans of its groups that lie in them: `as_doc` has none."""
+    part = doc[start:end].as_doc()
+    for key, group in doc.spans.items():
+        part.spans[key] = [
+            Span(part, s.start - start, s.end - start, s.label, kb_id=s.kb_id, span_id=s.id)
+            for s in group
+            if start <= s.start and s.end <= end
+        ]
+    return part
 
 
 def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
@@ -124,16 +136,21 @@ def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
         # Of docs that were joined it is known where each begins, and no more.
         found = Sentencizer().predict([doc])[0]
         starts = [guess if start is None else start for start, guess in zip(starts, found)]
-    # No entity is cut in two.
-    ends = [i for i in range(1, len(doc)) if starts[i] and doc[i].ent_iob_ != "I"]
+    # No entity is cut in two, but for one that is longer than a part.
+    is_inside = [token.ent_iob_ == "I" for token in doc]
+    ends = [i for i in range(1, len(doc)) if starts[i] and not is_inside[i]]
     start = previous = 0
     for end in [*ends, len(doc)]:
         if end - start > max_length and previous > start:
             yield start, previous
             start = previous
         while end - start > max_length and not is_annotated:
-            yield start, start + max_length
-            start += max_length
+            middle = start + max_length
+            while middle > start and is_inside[middle]:
+                middle -= 1
+            middle = middle if middle > start else start + max_length
+            yield start, middle
+            start = middle
         previous = end
     if previous > start:
         yield start, previous

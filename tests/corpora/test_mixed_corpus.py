@@ -195,6 +195,28 @@ def test_no_entity_is_cut(nlp):
     assert found == [("w4 w5", "PER"), ("w11", "PER")]
 
 
+def test_no_entity_is_cut_inside_of_a_sentence(nlp):
+    doc = Doc(nlp.vocab, words=[f"w{i}" for i in range(14)])
+    doc.ents = [Span(doc, 4, 7, "PER"), Span(doc, 8, 14, "ORG")]
+    parts = list(cut(Example(doc.copy(), doc), nlp, 5))
+    assert lengths(parts) == [4, 4, 5, 1]
+    found = [(e.text, e.label_) for part in parts for e in part.reference.ents]
+    # One that is longer than a part is not annotated, as `as_doc` has it.
+    assert found == [("w4 w5 w6", "PER")]
+
+
+def test_spans_stay_where_they_are(nlp):
+    eg = annotated(nlp)
+    spans = [(1, 3, "ORG"), (8, 10, "PER"), (9, 11, "LOC"), (12, 13, "")]
+    eg.reference.spans["wrong"] = [Span(eg.reference, *span) for span in spans]
+    eg.reference.spans["none"] = []
+    parts = list(cut(eg, nlp, 12))
+    groups = [part.reference.spans for part in parts]
+    found = [[(s.text, s.label_) for s in group["wrong"]] for group in groups]
+    assert found == [[("w1 w2", "ORG"), ("w8 w9", "PER")], [("w12", "")]]
+    assert all(not group["none"] and "none" in group for group in groups)
+
+
 def test_raw_text_is_cut_where_the_sentencizer_says(nlp):
     doc = nlp.make_doc("This is one. This is two! And three? Four")
     parts = list(cut(Example(doc, doc.copy()), nlp, 8))
