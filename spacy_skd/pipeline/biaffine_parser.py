@@ -387,13 +387,13 @@ class BiaffineParser(StructuredPipe):
                 "join_length of the reader spacy-skd.MixedCorpus.v1.",
                 stacklevel=3,
             )
-        known = {*self.labels, *labels}
-        # What spaCy's parser has from the start, for when no data tells.
-        if not labels and ROOT not in known:
-            labels = [*labels, ROOT]
-        if not known - {ROOT}:
-            labels = [*labels, "dep"]
         return labels
+
+    def _with_own_labels(self, labels: List[str]) -> List[str]:
+        # What spaCy's parser has from the start, for when no data tells.
+        known = {*self.labels, *labels}
+        missing = [] if ROOT in known else [ROOT]
+        return [*labels, *missing, *([] if known - {ROOT} else ["dep"])]
 
     def _has_gold(self, reference: Doc) -> bool:
         # A doc of one token has a sentence start whatever is annotated.

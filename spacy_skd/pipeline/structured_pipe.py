@@ -252,13 +252,22 @@ class StructuredPipe(TrainablePipe):
             found = labels_of_actions(labels)
         else:
             found = labels
-        for label in found:
+        for label in self._with_own_labels(list(found)):
             self.add_label(label)
         if self._teacher.head is not None:
             self._check_teacher(self._teacher.head)
         self._resize_model()
         sample = [eg.predicted for eg in islice(get_examples(), 10) if len(eg.predicted)]
         self.model.initialize(X=sample or [Doc(self.vocab, words=["x"])])
+
+    def _with_own_labels(self, labels: List[str]) -> List[str]:
+        """Labels to initialize with, and those that a component needs whatever it is given; here
+        there are none.
+
+        labels (List[str]): From the data, or as given.
+        RETURNS (List[str]): They, and what is missing.
+        """
+        return labels
 
     def _add_new_labels(self, examples: List[Example]) -> None:
         """Add the labels of a batch that come up in training; nothing here.

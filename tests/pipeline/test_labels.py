@@ -52,6 +52,20 @@ def test_labels_from_a_list_keep_their_order(
     nlp.update(make_examples(nlp))
 
 
+def test_roots_are_labelled_whatever_labels_are_listed(
+    make_nlp: Any, make_examples: Any, train: Any
+) -> None:
+    nlp = make_nlp("parser")
+    examples = make_examples(nlp)
+    parser = nlp.get_pipe("parser")
+    listed = [dep for dep in DEPS if dep != "ROOT"]
+    parser.initialize(lambda: examples, nlp=nlp, labels=listed)
+    assert parser.labels == (*listed, "ROOT")
+    train(nlp, examples, nlp.resume_training(), steps=30)
+    docs = list(nlp.pipe(Doc(nlp.vocab, words=eg.text.split()) for eg in examples))
+    assert {token.dep_ for doc in docs for token in doc if token.head == token} == {"ROOT"}
+
+
 def test_label_data_gives_the_same_labels_again(new_nlp: Any, make_nlp: Any) -> None:
     nlp, other = new_nlp(), make_nlp()
     for name in ("ner", "parser"):
