@@ -1,5 +1,5 @@
 from .gold import arc_cross_entropy, chain_nll
-from .mix import Mix
+from .mix import Mix, is_of_whole_docs
 from .objectives import (
     DistillationLoss,
     HardLabels,
@@ -25,4 +25,5 @@ __all__ = [
     "accepting",
     "arc_cross_entropy",
     "chain_nll",
+    "is_of_whole_docs",
 ]

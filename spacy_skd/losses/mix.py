@@ -10,7 +10,7 @@ from thinc.types import Floats1d
 
 from ..schemes import ValidTags
 from ..scores import ArcScores, ChainScores, TeacherChain
-from .objectives import DistillationLoss
+from .objectives import DistillationLoss, StructuralCE, TopK
 from .weight import Weight
 
 ScoresT = TypeVar("ScoresT", ChainScores, ArcScores)
@@ -108,6 +108,17 @@ class Mix:
         new = Mix(self.losses, dict.fromkeys(self.losses, 0.0))
         new.weights = {name: copy(weight) for name, weight in self.weights.items()}
         return new
+
+
+def is_of_whole_docs(objective: DistillationLoss) -> bool:
+    """Whether an objective says nothing of a chain of which a token is taken out.
+
+    objective (DistillationLoss): The objective; of a mixture, all that have a weight at present.
+    RETURNS (bool): True for those that compare whole tag sequences.
+    """
+    if isinstance(objective, Mix):
+        return all(is_of_whole_docs(loss) for loss, _ in objective._active())
+    return isinstance(objective, (StructuralCE, TopK))
 
 
 def _summed(parts: List[Tuple[float, ScoresT]]) -> Tuple[float, ScoresT]:

@@ -12,7 +12,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, get_array_module
 
 from ..decoding import viterbi
-from ..losses import DistillationLoss, chain_nll
+from ..losses import DistillationLoss, chain_nll, is_of_whole_docs
 from ..models.crf_tagger import resize_crf_tagger
 from ..schemes import TagScheme
 from ..scores import (
@@ -212,7 +212,9 @@ class CRFEntityRecognizer(StructuredPipe):
     # Training
 
     def batch_loss(self, examples: List[Example], scores: ChainScores) -> Loss:
-        """See StructuredPipe.batch_loss. lambda counts per doc: 1 where a doc has no gold."""
+        """See StructuredPipe.batch_loss. lambda counts per doc: 1 where it has no gold, 0 where the
+        teacher says nothing of it. Of a doc that the teacher does say something of, gold counts
+        1 - lambda also at tokens of which it does not: their labels are of one sequence."""
         xp = self.model.ops.xp
         scheme = self.scheme
         doc_tags = [gold_tags(eg, scheme) for eg in examples]
@@ -225,23 +227,30 @@ class CRFEntityRecognizer(StructuredPipe):
         has_gold = numpy.array([bool((tags >= 0).any()) for tags in doc_tags])
         has_gold[[d for d, _ in wrong]] = True
         teacher = self._teacher.head if self._is_distilling else None
-        weight = numpy.where(has_gold, self._weight.value, 1.0) if teacher is not None else 0.0
+        weight = numpy.zeros(len(examples))
+        given: Optional[TeacherScores] = None
+        if teacher is not None:
+            known = self._known_to(teacher.labels)
+            counts = (tags < 0) | known[tags]
+            weight = numpy.where(has_gold, self._weight.value, 1.0)
+            if (numpy.repeat(weight, scores.lengths) * counts).any():
+                given = teacher.scores(examples)
+                if given.known is not None:
+                    counts &= given.known
+            all_or_any = numpy.all if is_of_whole_docs(self._loss_function) else numpy.any
+            ends = numpy.cumsum(scores.lengths)[:-1]
+            weight[[not all_or_any(of_doc) for of_doc in numpy.split(counts, ends)]] = 0
         gold_weights = xp.asarray(numpy.where(has_gold, 1 - weight, 0.0), dtype="f")
         allowed = xp.asarray(allowed_tags(tags, scheme))
         gold, gradient = chain_nll(scores, scheme.valid, allowed, gold_weights, wrong)
-        if teacher is None:
-            return Loss(gold, 0.0, gradient)
-        known = self._known_to(teacher.labels)
         weights = numpy.repeat(weight, scores.lengths)
-        weights[(tags >= 0) & ~known[tags]] = 0
-        if not weights.any():
+        if teacher is None or given is None or not weights.any():
             return Loss(gold, 0.0, gradient)
-        given = teacher.scores(examples)
-        if given.known is not None:
-            weights[~given.known] = 0
-        teacher_scores = self.in_student_labels(given, teacher)
         distill, d_distill = self._loss_function.chain(
-            scores, teacher_scores, scheme.valid.restrict(known), xp.asarray(weights, dtype="f")
+            scores,
+            self.in_student_labels(given, teacher),
+            scheme.valid.restrict(known),
+            xp.asarray(weights * counts, dtype="f"),
         )
         return Loss(gold, distill, gradient + d_distill)
 

@@ -2,7 +2,8 @@
 
 import copy
 import pickle
-from typing import Any, List, Optional, Sequence
+from dataclasses import replace
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy
 import pytest
@@ -17,6 +18,7 @@ from spacy_skd.schemes import TagScheme
 from spacy_skd.scores import POTENTIALS, Scores, TeacherHead
 
 NAMES = ["ner", "parser"]
+HARD = {"@losses": "spacy-skd.HardLabels.v1"}
 KL = {"@losses": "spacy-skd.SubstructureKL.v1", "temperature": 2.0}
 
 
@@ -195,6 +197,47 @@ def test_labels_that_the_teacher_does_not_know_are_learned_from_gold(
         assert gradient.labels[token, 0, index] < 0
         assert not gradient.labels[:, 1:, index].any()
         assert not gradient.labels[token, 1:].any()
+
+
+class HeadOfSomeTokens(PipeHead):
+    """A teacher that says nothing of the tokens from one on, as one of other tokens may."""
+
+    end = 0
+
+    def scores(self, *args: Any) -> Any:
+        scores = super().scores(*args)
+        return replace(scores, known=numpy.arange(len(scores.emissions)) < self.end)
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+@pytest.mark.parametrize("loss", ["PosteriorKL", "StructuralCE", "HardLabels", "Mix"])
+def test_a_doc_of_which_the_teacher_says_nothing_is_learned_from_gold(
+    student: Any, trained: Language, make_examples: Any, loss: str, weight: float
+) -> None:
+    objective: Dict[str, Any] = {"@losses": f"spacy-skd.{loss}.v1"}
+    if loss == "Mix":
+        parts = {"ce": {"@losses": "spacy-skd.StructuralCE.v1"}, "hard": HARD}
+        objective.update(losses=parts, weights=dict.fromkeys(parts, 1.0))
+    nlp, pipe, _ = student("ner", distillation=objective, distillation_weight=weight)
+    examples = make_examples(nlp)[:2]
+
+    def learned(teacher: Any, examples: List[Example]) -> Any:
+        pipe.set_teacher(teacher)
+        scores, _ = pipe.model.begin_update([eg.predicted for eg in examples])
+        return pipe.batch_loss(examples, scores)
+
+    first, second = (learned(None, [eg]).gold for eg in examples)
+    alone = learned(None, examples)
+    head = HeadOfSomeTokens(trained.get_pipe("ner"))
+    nothing = learned(head, examples)
+    assert nothing.distill == 0 and nothing.gold == pytest.approx(first + second, rel=1e-5)
+    assert_allclose(nothing.gradient.emissions, alone.gradient.emissions, atol=1e-6)
+    # All but the last token of the second doc: its sequences can't be compared.
+    head.end = sum(len(eg.reference) for eg in examples) - 1
+    found = learned(head, examples)
+    rest = second if loss != "PosteriorKL" else (1 - weight) * second
+    assert found.distill > 0
+    assert found.gold == pytest.approx((1 - weight) * first + rest, rel=1e-5)
 
 
 @pytest.mark.parametrize(
