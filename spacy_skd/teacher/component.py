@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, FrozenSet, List, Mapping, Optional, Set, Tuple
 
 import srsly
 from thinc.api import Config
@@ -184,7 +184,8 @@ def runs_before(config: Config, component: TeacherComponent) -> List[str]:
         component that is neither spaCy's own nor ours may read, and set, anything.
     """
     pipeline: List[str] = config["nlp"]["pipeline"]
-    upstream = pipeline[: pipeline.index(component.name)]
+    runs = enabled(config)
+    upstream = [name for name in pipeline[: pipeline.index(component.name)] if name in runs]
     settings = {name: config["components"][name] for name in [*upstream, component.name]}
     factory = {name: block.get("factory", "") for name, block in settings.items()}
     known = _TAGS | ENTITIES | _SENTENCES | ENCODERS
@@ -192,11 +193,15 @@ def runs_before(config: Config, component: TeacherComponent) -> List[str]:
         return upstream
     if any(_reads_annotation(block) for block in settings.values()):
         return upstream
-    beside = _TAGS | ENTITIES
-    # spaCy's own `ner` lets no entity go across the end of a sentence.
-    if factory[component.name] not in {"ner", "beam_ner"}:
-        beside = beside | _SENTENCES
-    return [name for name in upstream if factory[name] not in beside]
+    its = factory[component.name]
+    read: Set[str] = set()
+    # Entities and sentence starts that are set are kept; spaCy's own `ner` lets no entity go across
+    # the end of a sentence.
+    if its in ENTITIES:
+        read |= ENTITIES
+    if its in PARSES | {"ner", "beam_ner"}:
+        read |= _SENTENCES
+    return [name for name in upstream if factory[name] in ENCODERS | read]
 
 
 def _reads_annotation(settings: Any) -> bool:

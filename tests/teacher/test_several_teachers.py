@@ -12,7 +12,7 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Config
 
-from spacy_skd.scores import ChainScores, ChainSequences
+from spacy_skd.scores import STRUCTURE, ChainScores, ChainSequences
 from spacy_skd.teacher.component import BeamSettings, TeacherComponent, runs_before
 from spacy_skd.teacher.ensemble import average
 from spacy_skd.teacher.entries import on_host
@@ -220,8 +220,10 @@ def _component(name: str, gives: str = "sequences") -> TeacherComponent:
         (
             {"transformer": "transformer", "ner": "ner", "senter": "senter", "parser": "parser"},
             "parser",
-            ["transformer"],
+            ["transformer", "senter"],
         ),
+        ({"t": "tok2vec", "p": "parser", "p2": "biaffine_parser"}, "p2", ["t", "p"]),
+        ({"t": "tok2vec", "n": "ner", "s": "senter", "n2": "crf_ner"}, "n2", ["t", "n"]),
         ({"t": "curated_transformer", "p": "parser", "n": "crf_ner"}, "n", ["t"]),
         # A component of another's may read, and set, anything.
         (
@@ -242,6 +244,27 @@ def test_what_makes_a_difference_to_a_component(
     first["model"] = {"embed": {"attrs": ["NORM", "TAG"]}}
     before = list(factories)[: list(factories).index(name)]
     assert runs_before(config, _component(name)) == before
+
+
+def test_what_a_pipeline_has_but_does_not_run_makes_none() -> None:
+    config = _config(t="tok2vec", s="senter", p="parser", n="ner")
+    config["nlp"]["disabled"] = ["s"]
+    assert runs_before(config, _component("p")) == ["t"]
+    assert runs_before(config, _component("n")) == ["t", "p"]
+
+
+def test_sentences_that_are_set_before_a_parser_are_the_teacher_s(
+    cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    nlp = spacy.load(cnn_teacher)
+    nlp.add_pipe("sentencizer", first=True, config={"punct_chars": ["n't"]})
+    nlp.to_disk(tmp_path)
+    parser = _component("parser", STRUCTURE)
+    docs = gold.docs(nlp.vocab, ents=False, parse=False)
+    own = [[sent.start for sent in nlp(doc.copy()).sents] for doc in docs]
+    assert max(map(len, own)) > 1
+    read = LoadedPipeline(tmp_path, [parser]).annotate(parser, raw(nlp, gold))
+    assert [[sent.start for sent in doc.sents] for doc in read] == own
 
 
 def test_no_more_is_loaded_than_what_is_read(
