@@ -35,10 +35,10 @@ from .student_config import (
     Optimize,
     all_readings,
     attach_block,
-    corpus_name,
     factory_of,
     left_out,
     make_config,
+    place_of_corpus,
     readers_of,
     with_attach_block,
     with_raw,
@@ -190,8 +190,8 @@ def student_config(
             )
         train_path, dev_path = hold_out(raw, config, output_path)
         raw = [train_path]
-        section, key = corpus_name(config, "dev").rsplit(".", 1)
-        config[section][key] = {"@readers": "spacy.Corpus.v1", "path": str(dev_path)}
+        section, key = place_of_corpus(config, "dev")
+        section[key] = {"@readers": "spacy.Corpus.v1", "path": str(dev_path)}
     return with_raw(config, raw, has_gold) if raw else config
 
 
@@ -213,12 +213,12 @@ def with_joined_docs(config: Config, overrides: Dict[str, Any]) -> Config:
     overrides (Dict[str, Any]): Settings that are given; the length may be one of them.
     RETURNS (Config): Not interpolated.
     """
-    section, key = corpus_name(config, "train").rsplit(".", 1)
+    section, key = place_of_corpus(config, "train")
     parses = any(factory_of(config, n) == "biaffine_parser" for n in config["nlp"]["pipeline"])
     if not parses or "corpora.train.join_length" in overrides:
         return config
     blank = spacy.blank("xx")  # its tokens are of no account
-    length = min(JOIN_LENGTH, config[section][key].get("max_length") or JOIN_LENGTH)
+    length = min(JOIN_LENGTH, section[key].get("max_length") or JOIN_LENGTH)
     for reader in readers_of(config, "train"):
         examples: Any = registry.resolve({"reader": reader})["reader"](blank)
         counts = [count_sentences(eg.reference) for eg in islice(examples, _N_LOOKED_AT)]
@@ -229,7 +229,8 @@ def with_joined_docs(config: Config, overrides: Dict[str, Any]) -> Config:
                 "begin (--corpora.train.join_length 0 leaves them alone)"
             )
             config = config.copy()
-            config[section][key]["join_length"] = length
+            section, key = place_of_corpus(config, "train")
+            section[key]["join_length"] = length
             break
     return config
 

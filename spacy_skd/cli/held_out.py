@@ -1,6 +1,5 @@
 """A corpus to evaluate on where there is none: raw text, as the teacher annotates it."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Collection, Dict, Iterator, List, Sequence, Tuple
@@ -20,6 +19,7 @@ from ..teacher.component import BeamSettings, TeacherComponent
 from ..teacher.digests import digest_of_teacher
 from ..teacher.loaded_pipeline import ITS_OWN, LoadedPipeline
 from .student_config import attach_block, factory_of, teachers_of
+from .whole_files import write_whole
 
 # One text in so many is held out, and no more than so many.
 _ONE_IN, _AT_MOST = 10, 500
@@ -61,7 +61,6 @@ def hold_out(raw: Sequence[Path], config: Config, output_path: Path) -> Tuple[Pa
     if all(path.exists() for path in made) and srsly.read_json(about_path) == about:
         # Of an earlier run that goes on.
         return train_path, dev_path
-    folder.mkdir(parents=True, exist_ok=True)
     about_path.unlink(missing_ok=True)
     train: List[str] = []
     held_out: List[str] = []
@@ -79,9 +78,10 @@ def hold_out(raw: Sequence[Path], config: Config, output_path: Path) -> Tuple[Pa
     annotated = DocBin(store_user_data=False)
     for doc in _annotate(held_out, _taught(config, learns_from, maps)):
         annotated.add(doc)
-    _write(train_path, lambda path: srsly.write_jsonl(path, [{"text": text} for text in train]))
-    _write(dev_path, annotated.to_disk)
-    _write(about_path, lambda path: srsly.write_json(path, about))
+    texts = [{"text": text} for text in train]
+    write_whole(train_path, lambda path: srsly.write_jsonl(path, texts))
+    write_whole(dev_path, annotated.to_disk)
+    write_whole(about_path, lambda path: srsly.write_json(path, about))
     return train_path, dev_path
 
 
@@ -170,10 +170,3 @@ def _annotate(texts: Sequence[str], students: List[_Taught]) -> Iterator[Doc]:
             # Where two students learn entities, the longer ones are what can be evaluated.
             doc.set_ents(filter_spans(span for span in spans if span is not None))
             yield doc
-
-
-def _write(path: Path, write: Any) -> None:
-    """Write a file whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    write(unfinished)
-    os.replace(unfinished, path)

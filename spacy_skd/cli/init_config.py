@@ -8,6 +8,7 @@ from wasabi import msg
 
 from .app import errors_in_a_sentence, skd
 from .student_config import Optimize, left_out, make_config, with_vectors
+from .whole_files import write_whole
 
 
 @skd.command("init-config")
@@ -36,12 +37,14 @@ def init_config_cli(
         msg.fail(f"{output_file} is there already: give another name, or --force.", exits=1)
     with errors_in_a_sentence():
         config = make_config(teacher, optimize)
-    if vectors is not None:
-        config = with_vectors(config, vectors)
+        if vectors is not None:
+            config = with_vectors(config, vectors)
+        text = config.to_str(interpolate=False)
+        if str(output_file) != "-":
+            write_whole(output_file, lambda path: path.write_text(text, encoding="utf8"))
     if str(output_file) == "-":
-        print(config.to_str(interpolate=False))
+        print(text)
     else:
-        output_file.write_text(config.to_str(interpolate=False), encoding="utf8")
         msg.good(f"Saved the config to {output_file}")
         if missing := left_out(teacher, config):
             msg.info(f"Of the teacher it leaves out {', '.join(missing)}")

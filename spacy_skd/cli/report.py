@@ -1,6 +1,5 @@
 """`spacy skd report`: pipelines on one corpus, and where the last loses to the first."""
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any, Dict, List, Optional, Tuple
@@ -16,8 +15,9 @@ from wasabi import msg
 
 from ..teacher.attach import find
 from .app import Code, errors_in_a_sentence, skd
-from .errors import Counts, Seen, count_kinds, excess
+from .error_kinds import Counts, Seen, count_kinds, excess
 from .scoring import annotate, score, with_gold_tokens
+from .whole_files import write_whole
 
 _SCORES = {
     "ents_p": "Entity P",
@@ -209,7 +209,5 @@ def _write(
         for name, pipeline in found.items()
     }
     worst = [{**kind._asdict(), "errors_more": n} for n, kind in more]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f".{output.name}.writing")
-    srsly.write_json(unfinished, {"pipelines": pipelines, "worst": worst})
-    os.replace(unfinished, output)
+    told = {"pipelines": pipelines, "worst": worst}
+    write_whole(output, lambda path: srsly.write_json(path, told))

@@ -247,10 +247,7 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
         text as many words each, unless it was one with other proportions.
     """
     config = config.copy()
-    section, key = corpus_name(config, "train").rsplit(".", 1)
-    corpora = config
-    for part in section.split("."):
-        corpora = corpora[part]
+    corpora, key = place_of_corpus(config, "train")
     given: Any = corpora[key]
     lengths, shares = dict.fromkeys(LENGTHS, 0), {}
     if given.get("@readers") == MIXED:
@@ -312,17 +309,25 @@ def teachers_of(config: Config) -> Dict[str, Tuple[Path, str]]:
     return found
 
 
-def corpus_name(config: Config, split: str) -> str:
-    """RETURNS (str): Where in a config, with dots, the reader of "train" or "dev" is."""
-    return config.get("training", {}).get(f"{split}_corpus") or f"corpora.{split}"
+def place_of_corpus(config: Config, split: str) -> Tuple[Dict[str, Any], str]:
+    """Where a config has the reader of "train" or "dev".
+
+    config (Config): The config.
+    split (str): Which.
+    RETURNS (Tuple[Dict[str, Any], str]): The section, a part of the config, and the key in it.
+    """
+    name = config.get("training", {}).get(f"{split}_corpus") or f"corpora.{split}"
+    *sections, key = name.split(".")
+    found: Any = config
+    for section in sections:
+        found = found[section]
+    return found, key
 
 
 def corpus_block(config: Config, split: str) -> Dict[str, Any]:
     """RETURNS (Dict[str, Any]): The block of the reader of "train" or "dev", without variables."""
-    block: Any = config.interpolate()
-    for part in corpus_name(config, split).split("."):
-        block = block[part]
-    return dict(block)
+    section, key = place_of_corpus(config.interpolate(), split)
+    return dict(section[key])
 
 
 def readers_of(config: Config, split: str) -> List[Dict[str, Any]]:

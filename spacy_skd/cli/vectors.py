@@ -95,6 +95,10 @@ def vectors_cli(
         )
     import_code(code_path)
     with errors_in_a_sentence():
+        if n_ngrams and find_spec("torch") is None:
+            raise ValueError(
+                "--ngrams needs PyTorch: pip install spacy_skd[vectors], or set it to 0."
+            )
         setup_gpu(use_gpu)
         lexicon, kept, lang = make_lexicon(
             find(teacher),
@@ -106,9 +110,9 @@ def vectors_cli(
             component=component,
             gpu_id=use_gpu,
         )
-    width = lexicon.vectors.shape[1]
-    nlp, spelled = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", n_ngrams)
-    save(nlp, output_dir)
+        width = lexicon.vectors.shape[1]
+        nlp, spelled = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", n_ngrams)
+        save(nlp, output_dir)
     size = nlp.vocab.vectors.data.nbytes / 1e6
     if n_ngrams:
         msg.good(f"Their n-grams keep {spelled:.0%} of these vectors")

@@ -267,6 +267,20 @@ def test_what_is_held_out_is_annotated_by_what_teaches(
         ]
 
 
+def test_it_goes_where_the_config_has_its_corpora(
+    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    student = Config().from_str(gold.distillation, interpolate=False)
+    student["corpora"] = {"mine": student["corpora"]}
+    student["training"].update(train_corpus="corpora.mine.train", dev_corpus="corpora.mine.dev")
+    student.to_disk(tmp_path / "student.cfg")
+    config = student_config(
+        str(cnn_teacher), tmp_path / "student.cfg", raw=[texts], output_path=tmp_path / "out"
+    )
+    assert config["corpora"]["mine"]["dev"]["path"] == str(tmp_path / "out/held-out/dev.spacy")
+    assert set(config["corpora"]["mine"]["train"]["corpora"]) == {"raw"}
+
+
 def test_two_students_of_entities(
     cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -345,6 +359,14 @@ def test_init_config(stock_teacher: Path, cnn_teacher: Path, tmp_path: Path) -> 
         nlp = spacy.util.load_model_from_config(config, auto_fill=True)
         assert sorted(nlp.pipe_names) == sorted(names)
         assert run("skd", "init-config", teacher, "-").strip().startswith("[paths]")
+
+
+def test_a_config_is_saved_whole_and_where_it_is_wanted(cnn_teacher: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "student.cfg"
+    run("skd", "init-config", cnn_teacher, path)
+    assert [p.name for p in path.parent.iterdir()] == ["student.cfg"]
+    said = fail("skd", "init-config", cnn_teacher, path / "student.cfg")
+    assert "student.cfg" in said and "Traceback" not in said
 
 
 def test_what_a_student_is_made_for(cnn_teacher: Path, tmp_path: Path) -> None:

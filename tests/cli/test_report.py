@@ -14,7 +14,7 @@ from spacy.vectors import Vectors
 from spacy.vocab import Vocab
 from typer.testing import CliRunner
 
-from spacy_skd.cli.errors import Count, Counts, Kind, Seen, count_kinds, excess
+from spacy_skd.cli.error_kinds import Count, Counts, Kind, Seen, count_kinds, excess
 from spacy_skd.cli.report import name_pipelines
 
 spacy.registry.cli.get_all()

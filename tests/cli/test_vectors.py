@@ -16,6 +16,7 @@ from spacy.training.initialize import init_nlp
 from thinc.api import Config
 from typer.testing import CliRunner
 
+from spacy_skd.cli import vectors as vectors_module
 from spacy_skd.cli.vectors import frequent_words
 from spacy_skd.models.spelled_vectors import SpelledVectors
 from spacy_skd.teacher.lexicon import Lexicon, WordReader
@@ -186,6 +187,20 @@ def test_without_wordfreq(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wordfreq", None)
     with pytest.raises(ValueError, match=r"pip install spacy_skd\[vectors\]"):
         frequent_words("en", 3, "ORTH")
+
+
+def test_without_pytorch(
+    stock_teacher: Path, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors_module, "find_spec", lambda name: None)
+    message = run(stock_teacher, words, tmp_path / "out", *WIDTH, fails=True)
+    assert "--ngrams needs PyTorch: pip install spacy_skd[vectors]" in message
+    run(stock_teacher, words, tmp_path / "out", *WIDTH, "--ngrams", 0)
+
+
+def test_a_folder_that_cannot_be_made_is_said(cnn_teacher: Path, words: Path) -> None:
+    message = run(cnn_teacher, words, words / "out", *WIDTH, fails=True)
+    assert str(words) in message.replace("\n", "")
 
 
 def test_what_is_wrong_is_said(

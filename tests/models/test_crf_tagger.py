@@ -1,4 +1,4 @@
-from itertools import product
+from itertools import pairwise, product
 
 import numpy
 import pytest
@@ -110,7 +110,7 @@ def test_growing_keeps_scores(tagger):
 
 def score_of(scores, tags):
     """The score of a sequence of tags of the first doc."""
-    bigrams = sum(scores.transitions[i, j] for i, j in zip(tags, tags[1:]))
+    bigrams = sum(scores.transitions[i, j] for i, j in pairwise(tags))
     emissions = sum(scores.emissions[t, tag] for t, tag in enumerate(tags))
     return scores.start[tags[0]] + emissions + bigrams + scores.end[tags[-1]]
 
