@@ -16,7 +16,7 @@ from wasabi import msg
 from windows import read_transformer
 
 from spacy_skd.cli.student_config import MIXED, only
-from spacy_skd.corpora.doc_lengths import JOIN_LENGTH, are_single_sentences
+from spacy_skd.sentence_counts import JOIN_LENGTH, are_single_sentences
 
 SHIPPED = Path(__file__).parents[2] / "configs"
 

@@ -9,9 +9,9 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_skd.corpora.doc_lengths import count_sentences
 from spacy_skd.corpora.raw import RawCorpus, read_docs
 from spacy_skd.pipeline.gold import gold_parse
+from spacy_skd.sentence_counts import count_sentences
 
 # Tokens of a training batch. A doc that is a fifth longer is one of its own.
 BATCH, TOLERANCE = 500, 1.2

@@ -25,8 +25,8 @@ from spacy.util import registry
 from thinc.api import Config
 from wasabi import msg
 
-from ..corpora.doc_lengths import JOIN_LENGTH, are_single_sentences, count_sentences
 from ..corpora.raw import KINDS, kind
+from ..sentence_counts import JOIN_LENGTH, are_single_sentences, count_sentences
 from ..teacher.attach import find
 from ..teacher.fill import comes_to_all, fill_cache, training_examples
 from .app import Code, errors_in_a_sentence

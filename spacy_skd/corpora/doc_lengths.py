@@ -1,43 +1,12 @@
 """Docs of other lengths than a corpus has: long ones cut, short ones joined."""
 
-import re
 from random import Random
-from typing import Iterable, Iterator, List, Sequence, Tuple
+from typing import Iterable, Iterator, List, Tuple
 
 from spacy.language import Language
 from spacy.pipeline import Sentencizer
 from spacy.tokens import Doc, Span
 from spacy.training import Example
-
-# To such a length docs should be joined, if so many of them are a sentence each. Fewer docs than
-# that tell nothing.
-JOIN_LENGTH, _SINGLE, _MANY_DOCS = 200, 0.8, 20
-
-# Where a sentence ends inside of a text, or an abbreviation does: in whatever script, before there
-# are tokens. Marks that are not ASCII have no space after them in many languages.
-_MARKS = Sentencizer.default_punct_chars
-_END = re.compile(
-    "[{}][^\\w\\s]*\\s+\\S|[{}][^\\w\\s]*\\s*\\w".format(
-        *(re.escape("".join(c for c in _MARKS if c.isascii() == is_ascii)) for is_ascii in (1, 0))
-    )
-)
-
-
-def are_single_sentences(counts: Sequence[int]) -> bool:
-    """Whether the docs of a corpus are single sentences, of which a parser can't learn where
-    sentences begin.
-
-    counts (Sequence[int]): How many sentences its docs have, or some of them.
-    RETURNS (bool): True if nearly all have one.
-    """
-    return len(counts) >= _MANY_DOCS and counts.count(1) >= _SINGLE * len(counts)
-
-
-def count_sentences(doc: Doc) -> int:
-    """RETURNS (int): The sentences of a doc: annotated ones, else by marks in its text."""
-    if doc.has_annotation("SENT_START", require_complete=True):
-        return sum(token.is_sent_start is True for token in doc)
-    return 1 + len(_END.findall(doc.text.strip()))
 
 
 def of_lengths(

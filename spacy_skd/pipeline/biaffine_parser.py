@@ -12,7 +12,6 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, get_array_module
 from thinc.types import Floats3d, Ints2d
 
-from ..corpora.doc_lengths import are_single_sentences, count_sentences
 from ..decoding import decode_heads, sentence_spans
 from ..losses import DistillationLoss, arc_cross_entropy
 from ..models.biaffine_parser import SentenceScorer, resize_biaffine_parser
@@ -27,6 +26,7 @@ from ..scores import (
     first_tokens,
     group_sentences,
 )
+from ..sentence_counts import are_single_sentences, count_sentences
 from .gold import (
     ROOT,
     STARTS,

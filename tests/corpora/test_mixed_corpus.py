@@ -9,7 +9,7 @@ from spacy.training.corpus import JsonlCorpus, PlainTextCorpus
 from spacy.util import registry, resolve_dot_names
 from thinc.api import Config
 
-from spacy_skd.corpora.doc_lengths import count_sentences, cut, joined
+from spacy_skd.corpora.doc_lengths import cut, joined
 from spacy_skd.corpora.mixed import MixedCorpus
 
 
@@ -337,23 +337,3 @@ def test_words_that_are_docs_keep_their_spaces(nlp):
     examples = [Example(doc, doc.copy()) for doc in docs]
     (eg,) = joined(examples, 10**9)
     assert eg.reference.text == "so it is Yes No Maybe"
-
-
-@pytest.mark.parametrize(
-    "text,n",
-    [
-        ("Ada sleeps at 3.5 (really).", 1),
-        ("Ada sleeps . She does .", 2),
-        ('He said: "No." Then he left! Why?', 3),
-        ("猫跑了。狗也跑了。", 2),
-        ("यह है। वह है।", 2),
-        ("\n", 1),
-    ],
-)
-def test_sentences_of_a_text_are_told_by_its_marks(text, n):
-    assert count_sentences(spacy.blank("xx").make_doc(text)) == n
-
-
-def test_annotated_sentences_count(nlp):
-    doc = Doc(nlp.vocab, words=["a.", "b", "c"], sent_starts=[1, -1, 1])
-    assert count_sentences(doc) == 2
