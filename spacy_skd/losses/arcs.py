@@ -18,6 +18,14 @@ from ..distributions.tree import (
 )
 from ..scores import ArcScores, SentenceGroup
 from .autograd import ArcTensors, arc_tensors, differentiate, floats, integers, mask
+from .objectives import (
+    Objective,
+    PosteriorKL,
+    StructuralCE,
+    SubstructureKL,
+    SubstructureMSE,
+    TopK,
+)
 
 # The smallest posterior probability that is told from zero.
 _SMALLEST = 1e-30
@@ -31,83 +39,54 @@ Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
 HeadComparison = Callable[[Tensor, Tensor, Tensor], Tuple[Tensor, Tensor]]
 
 
-def substructure_mse(
+def compare(
+    objective: Objective,
     student: ArcScores,
     teacher: ArcScores,
     labels: Any,
     weights: Floats1d,
     start_weights: Floats1d,
-    *,
-    center: bool,
 ) -> Tuple[float, ArcScores]:
-    """`SubstructureMSE` for arcs; the arguments are described there."""
-    divergence = partial(squared_difference, center=center)
-    of_heads = partial(by_head, divergence=divergence, temperature=1.0)
-    return _compare(of_heads, divergence, student, teacher, labels, weights, start_weights)
+    """`DistillationLoss.arcs` of an objective; the other arguments are described there.
+
+    objective (Objective): One of ours.
+    """
+    of_heads, divergence = _comparisons(objective)
+
+    def loss(scores: ArcTensors) -> Tensor:
+        device = scores.starts.device
+        return substructures(
+            of_heads,
+            divergence,
+            scores,
+            arc_tensors(teacher, device),
+            student.groups,
+            integers(student.heads, device),
+            mask(labels, device),
+            floats(weights, device),
+            floats(start_weights, device),
+        )
+
+    return differentiate(loss, student)
 
 
-def substructure_kl(
-    student: ArcScores,
-    teacher: ArcScores,
-    labels: Any,
-    weights: Floats1d,
-    start_weights: Floats1d,
-    *,
-    temperature: float,
-) -> Tuple[float, ArcScores]:
-    """`SubstructureKL` for arcs; the arguments are described there."""
+def _comparisons(objective: Objective) -> Tuple[HeadComparison, Divergence]:
+    """RETURNS (Tuple[HeadComparison, Divergence]): Of heads; of labels and of sentence starts."""
+    if isinstance(objective, SubstructureMSE):
+        difference = partial(squared_difference, center=objective.center)
+        return partial(by_head, divergence=difference, temperature=1.0), difference
+    if isinstance(objective, TopK):
+        return partial(nll_of_best, k=objective.k, tree=objective.tree), nll_of_argmax
+    temperature = 1.0
+    if isinstance(objective, (SubstructureKL, PosteriorKL)):
+        temperature = objective.temperature
     divergence = partial(softened_kl, temperature=temperature)
-    of_heads = partial(by_head, divergence=divergence, temperature=temperature)
-    return _compare(of_heads, divergence, student, teacher, labels, weights, start_weights)
-
-
-def posterior_kl(
-    student: ArcScores,
-    teacher: ArcScores,
-    labels: Any,
-    weights: Floats1d,
-    start_weights: Floats1d,
-    *,
-    temperature: float,
-    tree: bool,
-) -> Tuple[float, ArcScores]:
-    """`PosteriorKL` for arcs; the arguments are described there."""
-    args = student, teacher, labels, weights, start_weights
-    if not tree:
-        return substructure_kl(*args, temperature=temperature)
-    divergence = partial(softened_kl, temperature=temperature)
-    return _compare(partial(kl_of_arc_marginals, temperature=temperature), divergence, *args)
-
-
-def structural_ce(
-    student: ArcScores,
-    teacher: ArcScores,
-    labels: Any,
-    weights: Floats1d,
-    start_weights: Floats1d,
-    *,
-    tree: bool,
-) -> Tuple[float, ArcScores]:
-    """`StructuralCE` for arcs; the arguments are described there."""
-    args = student, teacher, labels, weights, start_weights
-    if not tree:
-        return substructure_kl(*args, temperature=1.0)
-    return _compare(kl_of_trees, partial(softened_kl, temperature=1.0), *args)
-
-
-def top_k(
-    student: ArcScores,
-    teacher: ArcScores,
-    labels: Any,
-    weights: Floats1d,
-    start_weights: Floats1d,
-    *,
-    k: int,
-    tree: bool,
-) -> Tuple[float, ArcScores]:
-    """`TopK` for arcs; the arguments are described there."""
-    of_best = partial(nll_of_best, k=k, tree=tree)
-    return _compare(of_best, nll_of_argmax, student, teacher, labels, weights, start_weights)
+    if isinstance(objective, PosteriorKL) and objective.tree:
+        return partial(kl_of_arc_marginals, temperature=temperature), divergence
+    if isinstance(objective, StructuralCE) and objective.tree:
+        return kl_of_trees, divergence
+    # Where each head is on its own, its marginals and its distribution are local.
+    return partial(by_head, divergence=divergence, temperature=temperature), divergence
 
 
 def squared_difference(student: Tensor, teacher: Tensor, mask: Tensor, *, center: bool) -> Tensor:
@@ -334,32 +313,6 @@ def cross_entropy(
         )
         loss = loss + (weights * per_token).sum()
     return loss
-
-
-def _compare(
-    of_heads: HeadComparison,
-    divergence: Divergence,
-    student: ArcScores,
-    teacher: ArcScores,
-    labels: Any,
-    weights: Floats1d,
-    start_weights: Floats1d,
-) -> Tuple[float, ArcScores]:
-    def loss(scores: ArcTensors) -> Tensor:
-        device = scores.starts.device
-        return substructures(
-            of_heads,
-            divergence,
-            scores,
-            arc_tensors(teacher, device),
-            student.groups,
-            integers(student.heads, device),
-            mask(labels, device),
-            floats(weights, device),
-            floats(start_weights, device),
-        )
-
-    return differentiate(loss, student)
 
 
 def _layout(group: SentenceGroup, device: torch.device) -> Tuple[Tensor, Tensor, Tensor]:

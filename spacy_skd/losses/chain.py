@@ -20,86 +20,36 @@ from ..distributions.chain import (
 from ..schemes import ValidTags
 from ..scores import ChainScores, TeacherChain
 from .autograd import ChainTensors, chain_tensors, differentiate, floats, mask
+from .objectives import (
+    Objective,
+    PosteriorKL,
+    StructuralCE,
+    SubstructureKL,
+    SubstructureMSE,
+    TopK,
+)
 from .teacher_sequences import TeacherSequences, counts_of, parts_of, score_of, sequences_of
 
 # The smallest posterior probability that is told from zero.
 _SMALLEST = 1e-30
 
 
-def substructure_mse(
-    student: ChainScores,
-    teacher: ChainScores,
-    valid: ValidTags,
-    weights: Floats1d,
-    *,
-    transitions: bool,
-    center: bool,
-) -> Tuple[float, ChainScores]:
-    """`SubstructureMSE` for chains; the arguments are described there."""
-    divergence = partial(mse, transitions=transitions, center=center)
-    return _compare(divergence, chain_tensors, student, teacher, valid, weights)
-
-
-def substructure_kl(
-    student: ChainScores,
-    teacher: ChainScores,
-    valid: ValidTags,
-    weights: Floats1d,
-    *,
-    temperature: float,
-) -> Tuple[float, ChainScores]:
-    """`SubstructureKL` for chains; the arguments are described there."""
-    divergence = partial(kl, temperature=temperature)
-    return _compare(divergence, chain_tensors, student, teacher, valid, weights)
-
-
-def posterior_kl(
-    student: ChainScores,
-    teacher: TeacherChain,
-    valid: ValidTags,
-    weights: Floats1d,
-    *,
-    temperature: float,
-) -> Tuple[float, ChainScores]:
-    """`PosteriorKL` for chains; the arguments are described there."""
-    divergence = partial(kl_of_marginals, temperature=temperature)
-    sequences = partial(sequences_of, valid, student.emissions.shape[1])
-    return _compare(divergence, sequences, student, teacher, valid, weights)
-
-
-def structural_ce(
+def compare(
+    objective: Objective,
     student: ChainScores,
     teacher: TeacherChain,
     valid: ValidTags,
     weights: Floats1d,
 ) -> Tuple[float, ChainScores]:
-    """`StructuralCE` for chains; the arguments are described there."""
-    sequences = partial(sequences_of, valid, student.emissions.shape[1])
-    return _compare(kl_of_sequences, sequences, student, teacher, valid, weights)
+    """`DistillationLoss.chain` of an objective; the other arguments are described there.
 
+    objective (Objective): One of ours.
+    """
+    divergence = _divergence(objective)
+    to_tensors: Callable[[Any, torch.device], Any] = chain_tensors
+    if not isinstance(objective, (SubstructureMSE, SubstructureKL)):
+        to_tensors = partial(sequences_of, valid, student.emissions.shape[1])
 
-def top_k(
-    student: ChainScores,
-    teacher: TeacherChain,
-    valid: ValidTags,
-    weights: Floats1d,
-    *,
-    k: int,
-) -> Tuple[float, ChainScores]:
-    """`TopK` for chains; the arguments are described there."""
-    divergence = partial(nll_of_best, k=k)
-    sequences = partial(sequences_of, valid, student.emissions.shape[1])
-    return _compare(divergence, sequences, student, teacher, valid, weights)
-
-
-def _compare(
-    divergence: Callable[..., Tensor],
-    to_tensors: Callable[[Any, torch.device], Any],
-    student: ChainScores,
-    teacher: TeacherChain,
-    valid: ValidTags,
-    weights: Floats1d,
-) -> Tuple[float, ChainScores]:
     def loss(scores: ChainTensors) -> Tensor:
         if not len(scores.emissions):
             return scores.emissions.sum()
@@ -108,6 +58,19 @@ def _compare(
         return divergence(scores, its, student.lengths, valid, floats(weights, device))
 
     return differentiate(loss, student)
+
+
+def _divergence(objective: Objective) -> Callable[..., Tensor]:
+    if isinstance(objective, SubstructureMSE):
+        return partial(mse, transitions=objective.transitions, center=objective.center)
+    if isinstance(objective, SubstructureKL):
+        return partial(kl, temperature=objective.temperature)
+    if isinstance(objective, PosteriorKL):
+        return partial(kl_of_marginals, temperature=objective.temperature)
+    if isinstance(objective, StructuralCE):
+        return kl_of_sequences
+    assert isinstance(objective, TopK)
+    return partial(nll_of_best, k=objective.k)
 
 
 class _Positions:

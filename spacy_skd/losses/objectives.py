@@ -86,7 +86,32 @@ class DistillationLoss(Protocol):
         ...
 
 
-class SubstructureMSE:
+class Objective:
+    """Settings of a comparison, which `chain.py` and `arcs.py` then make."""
+
+    def chain(
+        self,
+        student: ChainScores,
+        teacher: TeacherChain,
+        valid: ValidTags,
+        weights: Floats1d,
+    ) -> Tuple[float, ChainScores]:
+        """Compare the chains of a batch: see `DistillationLoss.chain`."""
+        return torch_side("chain").compare(self, student, teacher, valid, weights)
+
+    def arcs(
+        self,
+        student: ArcScores,
+        teacher: ArcScores,
+        labels: numpy.ndarray,
+        weights: Floats1d,
+        start_weights: Floats1d,
+    ) -> Tuple[float, ArcScores]:
+        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
+        return torch_side("arcs").compare(self, student, teacher, labels, weights, start_weights)
+
+
+class SubstructureMSE(Objective):
     """Match raw scores: the squared difference on every bigram of tags, arc and labelled arc.
 
     The chain's is Lin et al. 2022 (arXiv 2203.04825), eq. 7, as a mean over the sub-structures of
@@ -110,33 +135,8 @@ class SubstructureMSE:
         self.center = center
         self.label_heads = _at_least_one(label_heads)
 
-    def chain(
-        self,
-        student: ChainScores,
-        teacher: TeacherChain,
-        valid: ValidTags,
-        weights: Floats1d,
-    ) -> Tuple[float, ChainScores]:
-        """Compare the chains of a batch: see `DistillationLoss.chain`."""
-        return torch_side("chain").substructure_mse(
-            student, teacher, valid, weights, transitions=self.transitions, center=self.center
-        )
 
-    def arcs(
-        self,
-        student: ArcScores,
-        teacher: ArcScores,
-        labels: numpy.ndarray,
-        weights: Floats1d,
-        start_weights: Floats1d,
-    ) -> Tuple[float, ArcScores]:
-        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
-        return torch_side("arcs").substructure_mse(
-            student, teacher, labels, weights, start_weights, center=self.center
-        )
-
-
-class SubstructureKL:
+class SubstructureKL(Objective):
     """Match local, softened distributions: tau^2 KL(teacher || student) on every sub-structure.
 
     Of chains: over the valid bigrams at each token. Of arcs: exactly that of the joint of head and
@@ -155,33 +155,8 @@ class SubstructureKL:
         self.temperature = _positive(temperature)
         self.label_heads = _at_least_one(label_heads)
 
-    def chain(
-        self,
-        student: ChainScores,
-        teacher: TeacherChain,
-        valid: ValidTags,
-        weights: Floats1d,
-    ) -> Tuple[float, ChainScores]:
-        """Compare the chains of a batch: see `DistillationLoss.chain`."""
-        return torch_side("chain").substructure_kl(
-            student, teacher, valid, weights, temperature=self.temperature
-        )
 
-    def arcs(
-        self,
-        student: ArcScores,
-        teacher: ArcScores,
-        labels: numpy.ndarray,
-        weights: Floats1d,
-        start_weights: Floats1d,
-    ) -> Tuple[float, ArcScores]:
-        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
-        return torch_side("arcs").substructure_kl(
-            student, teacher, labels, weights, start_weights, temperature=self.temperature
-        )
-
-
-class StructuralCE:
+class StructuralCE(Objective):
     """Match whole structures: KL(teacher || student) of the distributions over them, exactly.
 
     The cross-entropy of Wang et al. 2021 (Structural Knowledge Distillation: Tractably Distilling
@@ -205,31 +180,8 @@ class StructuralCE:
         """RETURNS (FrozenSet[str]): See DistillationLoss."""
         return _of_structures(self.tree)
 
-    def chain(
-        self,
-        student: ChainScores,
-        teacher: TeacherChain,
-        valid: ValidTags,
-        weights: Floats1d,
-    ) -> Tuple[float, ChainScores]:
-        """Compare the chains of a batch: see `DistillationLoss.chain`."""
-        return torch_side("chain").structural_ce(student, teacher, valid, weights)
 
-    def arcs(
-        self,
-        student: ArcScores,
-        teacher: ArcScores,
-        labels: numpy.ndarray,
-        weights: Floats1d,
-        start_weights: Floats1d,
-    ) -> Tuple[float, ArcScores]:
-        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
-        return torch_side("arcs").structural_ce(
-            student, teacher, labels, weights, start_weights, tree=self.tree
-        )
-
-
-class PosteriorKL:
+class PosteriorKL(Objective):
     """Match posteriors: tau^2 KL(teacher || student) of the probabilities of each token's tag, or
     of its head.
 
@@ -258,39 +210,8 @@ class PosteriorKL:
         """RETURNS (FrozenSet[str]): See DistillationLoss."""
         return _of_structures(self.tree)
 
-    def chain(
-        self,
-        student: ChainScores,
-        teacher: TeacherChain,
-        valid: ValidTags,
-        weights: Floats1d,
-    ) -> Tuple[float, ChainScores]:
-        """Compare the chains of a batch: see `DistillationLoss.chain`."""
-        return torch_side("chain").posterior_kl(
-            student, teacher, valid, weights, temperature=self.temperature
-        )
 
-    def arcs(
-        self,
-        student: ArcScores,
-        teacher: ArcScores,
-        labels: numpy.ndarray,
-        weights: Floats1d,
-        start_weights: Floats1d,
-    ) -> Tuple[float, ArcScores]:
-        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
-        return torch_side("arcs").posterior_kl(
-            student,
-            teacher,
-            labels,
-            weights,
-            start_weights,
-            temperature=self.temperature,
-            tree=self.tree,
-        )
-
-
-class TopK:
+class TopK(Objective):
     """Learn the teacher's k best structures, each as if it were gold, weighted by the teacher's
     probabilities of them, made to sum to 1.
 
@@ -315,29 +236,6 @@ class TopK:
     def accepts(self) -> FrozenSet[str]:
         """RETURNS (FrozenSet[str]): See DistillationLoss."""
         return _of_structures(self.tree)
-
-    def chain(
-        self,
-        student: ChainScores,
-        teacher: TeacherChain,
-        valid: ValidTags,
-        weights: Floats1d,
-    ) -> Tuple[float, ChainScores]:
-        """Compare the chains of a batch: see `DistillationLoss.chain`."""
-        return torch_side("chain").top_k(student, teacher, valid, weights, k=self.k)
-
-    def arcs(
-        self,
-        student: ArcScores,
-        teacher: ArcScores,
-        labels: numpy.ndarray,
-        weights: Floats1d,
-        start_weights: Floats1d,
-    ) -> Tuple[float, ArcScores]:
-        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
-        return torch_side("arcs").top_k(
-            student, teacher, labels, weights, start_weights, k=self.k, tree=self.tree
-        )
 
 
 class HardLabels(TopK):
