@@ -275,7 +275,12 @@ def test_it_goes_where_the_config_has_its_corpora(
     student["training"].update(train_corpus="corpora.mine.train", dev_corpus="corpora.mine.dev")
     student.to_disk(tmp_path / "student.cfg")
     config = student_config(
-        str(cnn_teacher), tmp_path / "student.cfg", raw=[texts], output_path=tmp_path / "out"
+        str(cnn_teacher),
+        tmp_path / "student.cfg",
+        raw=[texts],
+        cache=None,
+        output_path=tmp_path / "out",
+        overrides={},
     )
     assert config["corpora"]["mine"]["dev"]["path"] == str(tmp_path / "out/held-out/dev.spacy")
     assert set(config["corpora"]["mine"]["train"]["corpora"]) == {"raw"}
