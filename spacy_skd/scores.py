@@ -155,6 +155,19 @@ class SentenceGroup:
         return self.xp.asarray((deps < lengths) & (heads <= lengths) & (heads != deps + 1))
 
 
+def spans_of_starts(is_start: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
+    """The sentences of docs.
+
+    is_start (ndarray): bool, (n_tokens,); where one starts, beside each doc's first token.
+    lengths (ndarray): int, (n_docs,); tokens in each doc, which may be 0.
+    RETURNS (ndarray): int, (n_sents, 2); flat start and end of each sentence.
+    """
+    is_start = is_start.copy()
+    is_start[(numpy.cumsum(lengths) - lengths)[lengths > 0]] = True
+    bounds = numpy.append(numpy.flatnonzero(is_start), len(is_start))
+    return numpy.stack([bounds[:-1], bounds[1:]], axis=1)
+
+
 def group_sentences(spans: numpy.ndarray, xp: Any = numpy) -> List[SentenceGroup]:
     """Put sentences of like length together, so that little is computed for padding.
 

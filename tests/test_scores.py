@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from spacy_skd.scores import ChainScores, SentenceGroup, first_tokens, group_sentences
+from spacy_skd.scores import (
+    ChainScores,
+    SentenceGroup,
+    first_tokens,
+    group_sentences,
+    spans_of_starts,
+)
 
 sentence_lengths = st.lists(st.integers(1, 90), min_size=1, max_size=40)
 
@@ -99,3 +105,19 @@ def test_gradients_of_two_losses_add_up(n_tokens):
     assert total.lengths == [n_tokens]
     for array in (total.emissions, total.transitions, total.start, total.end):
         assert_array_equal(array, numpy.full(array.shape, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("is_start", "lengths", "spans"),
+    [
+        ([0, 0, 1, 0, 0], [3, 0, 2], [(0, 2), (2, 3), (3, 5)]),
+        ([1, 1], [2], [(0, 1), (1, 2)]),
+        ([], [0], []),
+        ([], [], []),
+    ],
+)
+def test_sentences_start_where_they_are_said_to_and_with_docs(is_start, lengths, spans):
+    where = numpy.array(is_start, dtype=bool)
+    found = spans_of_starts(where, numpy.array(lengths, dtype="i8"))
+    assert [tuple(span) for span in found.tolist()] == spans
+    assert where.tolist() == [bool(x) for x in is_start]

@@ -15,7 +15,7 @@ from wasabi import msg
 from ..corpora.raw import RawCorpus
 from ..scores import STRUCTURE
 from ..teacher.attach import LabelMap, label_map
-from ..teacher.component import BeamSettings, TeacherComponent
+from ..teacher.component import TeacherComponent
 from ..teacher.digests import digest_of_teacher
 from ..teacher.loaded_pipeline import ITS_OWN, LoadedPipeline
 from .student_config import attach_block, factory_of, teachers_of
@@ -132,8 +132,7 @@ def _taught(
 ) -> List[_Taught]:
     """Each student of a config; the parsers last."""
     components = {
-        name: TeacherComponent(component, STRUCTURE, (), None, BeamSettings())
-        for name, (_, component) in learns_from.items()
+        name: TeacherComponent(component, STRUCTURE) for name, (_, component) in learns_from.items()
     }
     found: List[_Taught] = []
     teachers: Dict[Path, LoadedPipeline] = {}

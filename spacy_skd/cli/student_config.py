@@ -11,7 +11,7 @@ from thinc.api import Config
 
 from ..corpora.raw import RawCorpus
 from ..teacher.attach import ATTACH_TEACHER, find
-from ..teacher.component import ENCODERS, ENTITIES, PARSES, enabled
+from ..teacher.component import ENCODERS, KIN, enabled
 from ..teacher.fill import readings_of
 from ..teacher.pipeline_teacher import PipelineTeacher, Reading
 from ..teacher.pretraining import PRETRAIN_ENCODERS, vector_readings
@@ -32,7 +32,6 @@ class Optimize(str, Enum):
 _TEMPLATES = {Optimize.efficiency: "fast.cfg", Optimize.accuracy: "accurate.cfg"}
 
 # Which of a teacher's components a student's may learn from without being told.
-_KIN = {"crf_ner": ENTITIES, "biaffine_parser": PARSES}
 
 # How long docs may be that a beam reads: over a long one its analyses differ in a small part of it.
 _BEAM_MAX_LENGTH = 100
@@ -57,7 +56,7 @@ def make_config(teacher: str, optimize: Optimize = Optimize.efficiency) -> Confi
         name: ours
         for name in enabled(its)
         for ours, block in template["components"].items()
-        if _factory(its, name) in _KIN[block["factory"]]
+        if _factory(its, name) in KIN[block["factory"]]
     }
     if not taught:
         raise ValueError(
@@ -68,7 +67,7 @@ def make_config(teacher: str, optimize: Optimize = Optimize.efficiency) -> Confi
     config = only(template, set(taught.values()))
     config["nlp"]["lang"] = its["nlp"]["lang"]
     config["nlp"]["tokenizer"] = its["nlp"]["tokenizer"]
-    if any(_factory(its, name) not in _KIN for name in taught):
+    if any(_factory(its, name) not in KIN for name in taught):
         config["corpora"]["train"]["max_length"] = _BEAM_MAX_LENGTH
     config["nlp"]["pipeline"] = list(taught)
     config["components"] = {
@@ -170,14 +169,14 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
     for name in config["nlp"]["pipeline"]:
         settings = config["components"][name]
         factory = factory_of(config, name)
-        if factory not in _KIN:
+        if factory not in KIN:
             continue
         students.append(name)
         of_name = path.get(name, teacher) if isinstance(path, Mapping) else path
         its = load_config(find(_listed(of_name)[0]) / "config.cfg", interpolate=True)
         its_name = names.get(name, name)
         if its_name not in its["nlp"]["pipeline"]:
-            kin = [n for n in enabled(its) if _factory(its, n) in _KIN[factory]]
+            kin = [n for n in enabled(its) if _factory(its, n) in KIN[factory]]
             if len(kin) != 1:
                 raise ValueError(
                     f'The teacher "{_listed(of_name)[0]}" has no component "{its_name}" and '
@@ -189,7 +188,7 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
         # A component with a source keeps the settings that it has there.
         if not settings.get("distillation") and "source" not in settings:
             model = template["ner" if factory == "crf_ner" else "parser"]
-            known = _factory(its, its_name) in _KIN[factory]
+            known = _factory(its, its_name) in KIN[factory]
             hard = {"@losses": "spacy-skd.HardLabels.v1"}
             settings["distillation"] = model["distillation"] if known else hard
             settings["distillation_weight"] = model["distillation_weight"]
@@ -304,7 +303,7 @@ def teachers_of(config: Config) -> Dict[str, Tuple[Path, str]]:
     found: Dict[str, Tuple[Path, str]] = {}
     for name in config["nlp"]["pipeline"]:
         of_name = path.get(name) if isinstance(path, Mapping) else path
-        if factory_of(config, name) in _KIN and of_name:
+        if factory_of(config, name) in KIN and of_name:
             found[name] = find(_listed(of_name)[0]), names.get(name, name)
     return found
 

@@ -8,7 +8,15 @@ from spacy.tokens import Doc
 from spacy.training import Alignment
 from thinc.api import to_numpy
 
-from ..scores import LOG_ZERO, ArcScores, ChainScores, ChainSequences, group_sentences
+from ..scores import (
+    LOG_ZERO,
+    ArcScores,
+    ChainScores,
+    ChainSequences,
+    first_tokens,
+    group_sentences,
+    spans_of_starts,
+)
 from .entries import Readings, in_common
 from .parses import Parses
 from .token_vectors import TokenVectors
@@ -141,9 +149,7 @@ def _arcs(
     is_start = numpy.zeros((n,), dtype=bool)
     begins = first_of[numpy.flatnonzero(its_first == numpy.arange(len(its_first)))]
     is_start[begins[begins >= 0]] = True
-    is_start[(numpy.cumsum(lengths) - lengths)[numpy.asarray(lengths) > 0]] = True
-    firsts = numpy.flatnonzero(is_start)
-    groups = group_sentences(numpy.stack([firsts, numpy.append(firsts[1:], n)[: len(firsts)]], 1))
+    groups = group_sentences(spans_of_starts(is_start, numpy.asarray(lengths, dtype="i8")))
     known = teacher_of >= 0
     blocks: List[Any] = []
     for group in groups:
@@ -156,9 +162,7 @@ def _arcs(
                     known[start + d] = _row(row, its_arcs[m], its_first[m], teacher_of, start)
         blocks.append(block)
     heads, labels = _taken(scores.heads, teacher_of, -1), _taken(scores.labels, teacher_of, 0)
-    first = numpy.zeros((n,), dtype="i8")
-    first[firsts] = firsts
-    first = numpy.maximum.accumulate(first) if n else first
+    first = first_tokens(groups)
     flat = numpy.where(heads > 0, _taken(its_first, teacher_of, 0)[:, None] + heads - 1, -1)
     mine = _taken(student_of, flat, -1)
     position = numpy.where(mine >= first[:, None], mine - first[:, None] + 1, -1)

@@ -15,8 +15,10 @@ from .token_vectors import WIDTH
 # How beams are searched, in the keys of what they gave: by raw scores it was 1.
 _SEARCH = 2
 
-# Factories of spaCy's own that have a beam.
-_WITH_BEAM = {"crf_ner": ("ner", "beam_ner"), "biaffine_parser": ("parser", "beam_parser")}
+# Components that set the same, ours and spaCy's own, which have a beam.
+ENTITIES = {"ner", "beam_ner", "crf_ner"}
+PARSES = {"parser", "beam_parser", "biaffine_parser"}
+KIN = {"crf_ner": ENTITIES, "biaffine_parser": PARSES}
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ class TeacherComponent:
 
     name: str
     gives: str
-    labels: Tuple[str, ...]
-    scheme: Optional[TagScheme]
-    beam: BeamSettings
+    labels: Tuple[str, ...] = ()
+    scheme: Optional[TagScheme] = None
+    beam: BeamSettings = BeamSettings()
 
     @property
     def key(self) -> List[Any]:
@@ -139,7 +141,7 @@ _IN_WORDS = {
 def _gives(factory: str, student_factory: str, accepts: FrozenSet[str]) -> str:
     if factory == student_factory:
         return POTENTIALS
-    if factory not in _WITH_BEAM[student_factory] or STRUCTURE in accepts:
+    if factory not in KIN[student_factory] or STRUCTURE in accepts:
         # Where one structure will do, it's the one that the component sets: the search that it
         # was trained for finds better ones than a beam.
         return STRUCTURE
@@ -163,8 +165,6 @@ _TAGS = {
     "spancat_singlelabel",
     "span_finder",
 }
-ENTITIES = {"ner", "beam_ner", "crf_ner"}
-PARSES = {"parser", "beam_parser", "biaffine_parser"}
 _SENTENCES = PARSES | {"senter", "sentencizer"}
 ENCODERS = {"tok2vec", "transformer", "curated_transformer"}
 

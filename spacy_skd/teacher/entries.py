@@ -12,7 +12,14 @@ from typing import Any, Dict, List, Sequence, Tuple, Union
 import numpy
 from thinc.api import to_numpy
 
-from ..scores import ArcScores, ChainScores, ChainSequences, SentenceGroup, group_sentences
+from ..scores import (
+    ArcScores,
+    ChainScores,
+    ChainSequences,
+    SentenceGroup,
+    group_sentences,
+    spans_of_starts,
+)
 from .parses import Parses
 from .token_vectors import TokenVectors
 
@@ -209,13 +216,12 @@ def _split_arcs(scores: ArcScores, lengths: Sequence[int], prune: bool) -> List[
 
 def _join_arcs(entries: Sequence[Entry]) -> ArcScores:
     lengths = numpy.array([len(entry["starts"]) for entry in entries])
-    firsts = numpy.flatnonzero(_joined(entries, "starts_at"))
-    ends = numpy.append(firsts[1:], lengths.sum())[: len(firsts)]
-    groups = group_sentences(numpy.stack([firsts, ends], axis=1))
+    spans = spans_of_starts(_joined(entries, "starts_at"), lengths)
+    groups = group_sentences(spans)
     if "arcs" in entries[0]:
         flat = _joined(entries, "arcs")
-        sizes = (ends - firsts) * (ends - firsts + 1)
-        offset = dict(zip(firsts.tolist(), (numpy.cumsum(sizes) - sizes).tolist()))
+        sizes = (spans[:, 1] - spans[:, 0]) * (spans[:, 1] - spans[:, 0] + 1)
+        offset = dict(zip(spans[:, 0].tolist(), (numpy.cumsum(sizes) - sizes).tolist()))
         arcs: List[Any] = []
         for group in groups:
             block = numpy.zeros((len(group), group.width, group.width + 1), dtype="f")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..models.spelled_vectors import ngram_forms, ngram_key
 from ..scores import TOKEN_VECTORS
-from .component import ENTITIES, PARSES, BeamSettings, TeacherComponent, enabled
+from .component import ENTITIES, PARSES, TeacherComponent, enabled
 from .loaded_pipeline import LoadedPipeline, content_of
 from .token_vectors import encoder_of
 
@@ -159,7 +159,7 @@ class WordReader:
                 f'The teacher "{path}" has no component "{self.component}" (it has '
                 f"{config['nlp']['pipeline']}): name one with --component."
             )
-        self._component = TeacherComponent(self.component, TOKEN_VECTORS, (), None, BeamSettings())
+        self._component = TeacherComponent(self.component, TOKEN_VECTORS)
         self._pipeline = LoadedPipeline(path, [self._component], gpu_id=gpu_id)
         encoder_of(self.nlp, self.component)  # whether it has one
 

@@ -5,7 +5,14 @@ from typing import Any, List, Optional, Tuple
 
 import numpy
 
-from ..scores import LOG_ZERO, ArcScores, SentenceGroup, first_tokens, group_sentences
+from ..scores import (
+    LOG_ZERO,
+    ArcScores,
+    SentenceGroup,
+    first_tokens,
+    group_sentences,
+    spans_of_starts,
+)
 
 # The smallest probability that is told from zero.
 _SMALLEST = 1e-6
@@ -57,7 +64,7 @@ def arc_log_probs(
     starts = _log(numpy.stack([1 - p_start, p_start], axis=1))
 
     best = parses.log_probs.argmax(0)[doc]
-    sentences = _spans(parses.starts[best, numpy.arange(n_tokens)], lengths)
+    sentences = spans_of_starts(parses.starts[best, numpy.arange(n_tokens)], lengths)
     groups = group_sentences(sentences)
     first = first_tokens(groups)
     offset = (numpy.cumsum(lengths) - lengths)[doc]
@@ -80,14 +87,6 @@ def softmax(scores: numpy.ndarray) -> numpy.ndarray:
     """RETURNS (ndarray): Over the first axis, of at least one element that is not -inf."""
     powers = numpy.exp(scores - scores.max(0))
     return powers / powers.sum(0)
-
-
-def _spans(is_start: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
-    """RETURNS (ndarray): int, (n_sents, 2), flat start and end of each sentence."""
-    is_start = is_start.copy()
-    is_start[(numpy.cumsum(lengths) - lengths)[lengths > 0]] = True
-    first = numpy.flatnonzero(is_start)
-    return numpy.stack([first, numpy.append(first[1:], len(is_start))[: len(first)]], axis=1)
 
 
 def _probabilities(

@@ -16,7 +16,7 @@ from wasabi import msg
 from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import TOKEN_VECTORS
 from .attach import Callback, remove_block
-from .component import BeamSettings, TeacherComponent
+from .component import TeacherComponent
 from .fill import comes_to_all, readings_of, training_examples
 from .pipeline_teacher import (
     PipelineTeacher,
@@ -235,7 +235,7 @@ def vector_readings(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]
             same = (n for t, b, n in asked if t is teacher and b == block)
             component = next(same, component)
             asked.append((teacher, block, component))
-        wanted = TeacherComponent(component, TOKEN_VECTORS, (), None, BeamSettings())
+        wanted = TeacherComponent(component, TOKEN_VECTORS)
         readings[name] = teacher, Reading(wanted)
     return {name: readings[name] for name in nlp.pipe_names if name in readings}
 
