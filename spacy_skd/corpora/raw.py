@@ -2,8 +2,9 @@
 
 import os
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import Iterator, List, Optional, Set, Tuple, Union
+from typing import Callable, Iterator, List, Optional, Set, Tuple, Union
 
 import srsly
 from spacy.language import Language
@@ -23,14 +24,22 @@ class RawCorpus:
     path (Optional[Union[str, Path]]): A file, or a folder of such, in whatever folders below it;
         what is hidden is left out. With null, as configs have it before a path is given, there is
         nothing to read.
+    every (int): Of so many texts one is read: what training reads is all in memory.
     RAISES (ValueError): If there is none.
     """
 
-    def __init__(self, path: Optional[Union[str, Path]]) -> None:
+    def __init__(self, path: Optional[Union[str, Path]], every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every is {every}, but has to be 1, for all texts, or more.")
+        self.every = every
         self.path: Optional[Path] = None
         self.files: List[Path] = []
         if path is None:
             return
+        if not str(path):
+            raise ValueError(
+                "The path of a corpus is empty: give one, or null where there is no raw text."
+            )
         self.path = Path(path)
         if not self.path.exists():
             raise ValueError(f'There is no corpus "{path}": check the path.')
@@ -55,13 +64,20 @@ class RawCorpus:
         YIELDS (Example): Both of its docs are without annotation.
         RAISES (ValueError): If a file holds something else, or a text that is too long.
         """
+        for i, make_doc in enumerate(self._unread_docs(nlp)):
+            if i % self.every == 0:
+                doc = make_doc()
+                yield Example(doc, doc.copy())
+
+    def _unread_docs(self, nlp: Language) -> Iterator[Callable[[], Doc]]:
+        """What makes each text's doc."""
         for file in self.files:
             if kind(file) == ".spacy":
-                docs = (_without_annotation(doc, nlp) for doc in read_docs(file, nlp.vocab))
+                for doc in read_docs(file, nlp.vocab):
+                    yield partial(_without_annotation, doc, nlp)
             else:
-                docs = (_make_doc(text, nlp, where) for where, text in _texts(file))
-            for doc in docs:
-                yield Example(doc, doc.copy())
+                for where, text in _texts(file):
+                    yield partial(_make_doc, text, nlp, where)
 
 
 def kind(file: Path) -> str:

@@ -62,6 +62,14 @@ def _width(lines: List[str]) -> int:
 
 
 def _is_full(line: str, following: str, width: int) -> bool:
-    """Whether a line had no room for the next one's first word; neither may be blank."""
+    """Whether a line had no room for the next one's first word; neither may be blank. Where both
+    are long and have no spaces, their script has none between words, and they tell nothing.
+    """
     words, line = following.split(maxsplit=1), line.rstrip()
-    return bool(line and words) and len(line) + 1 + min(len(words[0]), LONGEST_WORD) > width
+    if not line or not words or all(_is_unspaced(text) for text in (line, following)):
+        return False
+    return len(line) + 1 + min(len(words[0]), LONGEST_WORD) > width
+
+
+def _is_unspaced(line: str) -> bool:
+    return len(line.strip()) > LONGEST_WORD and len(line.split(maxsplit=1)) == 1

@@ -2,6 +2,7 @@
 
 import textwrap
 from pathlib import Path
+from typing import List
 
 import pytest
 import spacy
@@ -48,6 +49,15 @@ def test_all_files_of_a_folder_are_read(folder: Path) -> None:
     assert len(list(RawCorpus(folder / "b.jsonl")(nlp))) == 2
 
 
+@pytest.mark.parametrize(("every", "found"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (9, [0])])
+def test_some_of_the_texts(tmp_path: Path, every: int, found: List[int]) -> None:
+    # Over all files, however few texts each has
+    for name, texts in (("a", [0, 1, 2]), ("b", [3, 4])):
+        srsly.write_jsonl(tmp_path / f"{name}.jsonl", [{"text": str(i)} for i in texts])
+    corpus = RawCorpus(tmp_path, every)
+    assert [eg.reference.text for eg in corpus(spacy.blank("en"))] == [str(i) for i in found]
+
+
 def test_folders_as_they_come(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -74,6 +84,11 @@ def test_wrapped_lines_are_one_text(tmp_path: Path) -> None:
 
 
 def test_nothing_to_read(folder: Path) -> None:
+    with pytest.raises(ValueError, match="every is 0"):
+        RawCorpus(folder / "b.jsonl", 0)
+    # Which would be the folder that one is in
+    with pytest.raises(ValueError, match="path of a corpus is empty"):
+        RawCorpus("")
     with pytest.raises(ValueError, match=r'no corpus ".*nowhere"'):
         RawCorpus(folder / "nowhere")
     with pytest.raises(ValueError, match=r"neither a .spacy, .jsonl or .txt file nor a folder"):

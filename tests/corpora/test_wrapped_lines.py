@@ -70,6 +70,19 @@ def test_a_text_a_line_stays_one(lines: List[str]) -> None:
     assert texts("\n\n".join(lines)) == lines
 
 
+@given(st.lists(st.text("昨天睡觉喜欢", min_size=40, max_size=60), min_size=30, max_size=60))
+def test_lines_of_a_script_without_spaces_are_texts(lines: List[str]) -> None:
+    assert texts("\n".join(lines)) == lines
+
+
+def test_an_address_on_a_line_of_its_own_is_part_of_its_paragraph() -> None:
+    paragraph = f"{PROSE[0]} See https://example.org/{'a' * 60} for more of this, and for letters."
+    wrapped = textwrap.wrap(paragraph, 66, break_long_words=False)
+    assert any(line.startswith("https") and " " not in line for line in wrapped)
+    others = [line for _ in range(20) for line in textwrap.wrap(PROSE[0], 66)]
+    assert texts("\n".join([*wrapped, "", *others]))[0] == paragraph
+
+
 def test_what_is_longer_than_the_width_is_no_matter() -> None:
     address = "https://example.org/" + "a" * 100
     content = [textwrap.fill(paragraph, 66) for paragraph in PROSE * 8]
