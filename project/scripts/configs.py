@@ -4,28 +4,40 @@ for the teacher's transformer."""
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Dict, List, Optional, Set
+from typing import Annotated, Any, Dict, List, Optional, Set, Tuple
 
 import spacy
 import typer
-from contents import BATCH, Contents, read_corpus, read_raw
+from contents import BATCH, TOLERANCE, Contents, read_corpus, read_raw
 from spacy import util
 from spacy.language import Language
 from thinc.api import Config
 from wasabi import msg
-from windows import read_transformer
+from windows import Transformer, read_transformer
 
 from spacy_skd.cli.student_config import MIXED, only
+from spacy_skd.corpora.raw import RawCorpus
 from spacy_skd.sentence_counts import JOIN_LENGTH, are_single_sentences
 
 SHIPPED = Path(__file__).parents[2] / "configs"
 
 # The shipped numbers of updates are for a corpus of so many tokens, EWT's. A larger one takes as
-# many times more, a smaller one takes fewer, down to such a share: raw text is as much as before.
+# many times more, a smaller one takes fewer, down to such a share: raw text is as much as before,
+# and a teacher's heads start at random. spaCy's own pipeline ends by its patience.
 USUAL_TOKENS, MOST = 204_579, 10.0
-LEAST = {"teacher": 0.2, "baseline": 0.4, "student": 0.5, "fast": 0.5, "accurate": 0.5}
+LEAST = {"teacher": 0.5, "student": 0.5, "fast": 0.5, "accurate": 0.5}
+NAMES, DISTILLED = ("baseline", *LEAST), ("fast", "accurate")
+
+# Names of folders that other parts of the workflow write to.
+TAKEN = ("demo", "objectives", "paper", "raw", "stock")
+# What the workflow's own steps make, in English.
+EWT, MASC = ("corpus", "ewt", "train.spacy"), ("corpus", "masc.jsonl")
 
 RULES = {"@tokenizers": "spacy.Tokenizer.v1"}
+# Other ways of taking a language's texts apart, where corpora follow these.
+OTHERS: Dict[str, List[Dict[str, Any]]] = {
+    "zh": [{"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "jieba"}]
+}
 WHAT = {"ner": "entities", "parser": "heads"}
 # Where fewer entities, or heads, are on tokens of the tokenizer, it is worth a word; where fewer
 # are, there is nothing to be learned.
@@ -48,6 +60,34 @@ def blank(lang: str) -> Language:
         return spacy.blank(lang, config={"nlp": {"tokenizer": RULES}})
 
 
+def read_corpora(paths: Dict[str, Path], lang: str) -> Tuple[Language, Dict[str, Contents]]:
+    """Read corpora with the language's tokenizer, or, where it makes other tokens than these have,
+    with the one that makes most of theirs.
+
+    paths (Dict[str, Path]): .spacy files, by split.
+    lang (str): The language's code.
+    RETURNS (Tuple[Language, Dict[str, Contents]]): A blank pipeline, and what is in them.
+    RAISES (ValueError): If they can't be read.
+    """
+
+    def read(nlp: Language) -> Tuple[float, Language, Dict[str, Contents]]:
+        corpora = {split: read_corpus(path, nlp) for split, path in paths.items()}
+        shares = [share for corpus in corpora.values() for share in corpus.kept.values()]
+        return min(shares, default=1.0), nlp, corpora
+
+    best = read(blank(lang))
+    if best[0] < WORTH_A_WORD:
+        for tokenizer in [*OTHERS.get(lang, ()), RULES]:
+            try:
+                other = read(spacy.blank(lang, config={"nlp": {"tokenizer": tokenizer}}))
+            except ImportError:
+                continue
+            if other[0] > best[0]:
+                best = other
+                msg.info(f"Texts are taken apart as the corpora are: {tokenizer}")
+    return best[1:]
+
+
 def tasks_of(corpora: Dict[str, Contents], paths: Dict[str, Path], lang: str) -> Set[str]:
     """What pipelines can be trained and evaluated for. Of what hardly any is on tokens of the
     language's tokenizer, is left out, with a warning.
@@ -56,17 +96,21 @@ def tasks_of(corpora: Dict[str, Contents], paths: Dict[str, Path], lang: str) ->
     paths (Dict[str, Path]): Theirs.
     lang (str): The language's code.
     RETURNS (Set[str]): "ner", "parser", or both.
-    RAISES (ValueError): If there is nothing, or a split lacks what the training corpus annotates.
+    RAISES (ValueError): If there is nothing.
     """
     annotated = set(corpora["train"].kept)
     if not annotated:
         raise ValueError(f"The corpus {paths['train']} has neither entities nor parses.")
     for split, corpus in corpora.items():
         for task in sorted(annotated - set(corpus.kept)):
-            raise ValueError(
+            message = (
                 f"{paths[split]} has no {WHAT[task]}, and {paths['train']} has: without them there "
                 "is no telling how good a pipeline is at them."
             )
+            annotated.remove(task)
+            if not annotated:
+                raise ValueError(message)
+            msg.warn(f"{message} No {task} is trained.")
     for task in sorted(annotated):
         share = min(corpus.kept[task] for corpus in corpora.values())
         message = (
@@ -82,6 +126,31 @@ def tasks_of(corpora: Dict[str, Contents], paths: Dict[str, Path], lang: str) ->
         if share < WORTH_A_WORD:
             msg.warn(message)
     return annotated
+
+
+def check_texts(name: str, lang: str, paths: Dict[str, Path], raw: Optional[Path]) -> None:
+    """RAISES (ValueError): If results of another corpus would be replaced, or something be learned
+    from texts that are to be evaluated on, or of another language.
+    """
+    if name in TAKEN or (name == "ewt" and paths["train"].parts[-3:] != EWT):
+        raise ValueError(
+            f'The corpus is called "{name}", by which the workflow keeps results of its own: '
+            "choose another name (--vars.name)."
+        )
+    if raw is None:
+        return
+    if lang != "en" and raw.parts[-2:] == MASC:
+        raise ValueError(
+            f'The raw text {raw} is English, and the corpora\'s language is "{lang}": give texts '
+            "of that language, or the training corpus again (--vars.raw)."
+        )
+    read = {file.resolve() for file in RawCorpus(raw).files}
+    for split in ("dev", "test"):
+        if paths[split].resolve() in read:
+            raise ValueError(
+                f"{paths[split]} is in {raw}, from where raw text is read: what is evaluated on "
+                "must not be trained on. Give other raw text (--vars.raw)."
+            )
 
 
 def check_names(name: str, teacher_seed: str, seeds: str, packaged_seed: int) -> None:
@@ -113,9 +182,13 @@ def scaled(config: Config, least: float, n_tokens: int) -> Config:
     many evaluations as before, and as large a share of the updates to warm up.
     """
     config = config.copy()
+    training = config["training"]
     factor = min(max(n_tokens / USUAL_TOKENS, least), MOST)
-    for key in ("max_steps", "eval_frequency", "patience"):
-        config["training"][key] = round(config["training"][key] * factor)
+    n_evaluations = training["max_steps"] // training["eval_frequency"]
+    for key in ("eval_frequency", "patience"):
+        training[key] = round(training[key] * factor)
+    # After the last update too: spaCy evaluates at multiples alone.
+    training["max_steps"] = n_evaluations * training["eval_frequency"]
     rate = config["training"]["optimizer"]["learn_rate"]
     if isinstance(rate, dict):
         rate["warmup_steps"] = round(rate["warmup_steps"] * factor)
@@ -137,7 +210,11 @@ def with_lengths(config: Config, lengths: Dict[str, int]) -> Config:
 
 
 def make_configs(
-    nlp: Language, tasks: Set[str], n_tokens: int, lengths: Dict[str, Dict[str, int]]
+    nlp: Language,
+    tasks: Set[str],
+    n_tokens: int,
+    lengths: Dict[str, Dict[str, int]],
+    rate: float = 1.0,
 ) -> Dict[str, Config]:
     """Fit the shipped configs to a corpus.
 
@@ -145,16 +222,35 @@ def make_configs(
     tasks (Set[str]): "ner", "parser", or both.
     n_tokens (int): Tokens of the training corpus.
     lengths (Dict[str, Dict[str, int]]): Settings for the lengths of docs, by the config's name.
+    rate (float): By how much the teacher's learning rate is multiplied; at a lower one its heads
+        take more updates of a small corpus.
     RETURNS (Dict[str, Config]): The configs by name, not interpolated.
     """
     configs = {}
-    for name, least in LEAST.items():
+    for name in NAMES:
         config = only(util.load_config(SHIPPED / f"{name}.cfg", interpolate=False), tasks)
         config["nlp"]["lang"] = nlp.lang
         config["nlp"]["tokenizer"] = nlp.config["nlp"]["tokenizer"]
         config["initialize"]["tokenizer"] = nlp.config["initialize"]["tokenizer"]
-        configs[name] = scaled(with_lengths(config, lengths[name]), least, n_tokens)
+        config = with_lengths(config, lengths[name])
+        if name in LEAST:
+            least = LEAST[name] if name != "teacher" else min(1.0, LEAST[name] / rate**0.5)
+            config = scaled(config, least, n_tokens)
+        configs[name] = config
     return configs
+
+
+def with_some_raw_text(config: Config, raw: Contents) -> Config:
+    """RETURNS (Config): The config of a student that reads, where there is more raw text than its
+    updates come to, every so many of the texts: all that is read is kept in memory.
+    """
+    config = config.copy()
+    # Half of what is read, and some more, of which shuffling makes a choice.
+    wanted = config["training"]["max_steps"] * BATCH / 2 * TOLERANCE
+    every = int(raw.n_tokens / wanted)
+    if every > 1:
+        config["corpora"]["train"]["corpora"]["raw"]["every"] = every
+    return config
 
 
 def lengths_of_docs(
@@ -169,8 +265,8 @@ def lengths_of_docs(
         they are.
     """
     found: Dict[str, Dict[str, int]] = {}
-    for name in LEAST:
-        read = [train, raw] if raw is not None and name in ("fast", "accurate") else [train]
+    for name in NAMES:
+        read = [train, raw] if raw is not None and name in DISTILLED else [train]
         found[name] = {}
         if max(corpus.tokens_a_batch for corpus in read) > TOO_LARGE * BATCH:
             found[name]["max_length"] = BATCH
@@ -187,17 +283,15 @@ def lengths_of_docs(
     return found
 
 
-def for_transformer(config: Config, folder: Path, words: List[List[str]]) -> Config:
+def for_transformer(config: Config, found: Transformer) -> Config:
     """A teacher's config for its transformer: larger ones learn at lower rates, and read shorter
     windows where words have many pieces.
 
     config (Config): The config, not interpolated.
-    folder (Path): The transformer.
-    words (List[List[str]]): Words of docs.
+    found (Transformer): What is asked of it.
     RETURNS (Config): Another config.
     """
     config = config.copy()
-    found = read_transformer(folder, words)
     rate = config["training"]["optimizer"]["learn_rate"]
     rate["initial_rate"] *= found.rate
     model: Any = config["components"]["transformer"]["model"]
@@ -237,15 +331,21 @@ def main(
     paths = {"train": train, "dev": dev, "test": test}
     try:
         check_names(output_dir.name, teacher_seed, seeds, packaged_seed)
-        nlp = blank(lang)
-        corpora = {split: read_corpus(path, nlp) for split, path in paths.items()}
+        check_texts(output_dir.name, lang, paths, raw)
+        nlp, corpora = read_corpora(paths, lang)
         texts = read_raw(raw, nlp) if raw is not None else None
         tasks = tasks_of(corpora, paths, lang)
         lengths = lengths_of_docs(corpora["train"], texts, tasks)
-        configs = make_configs(nlp, tasks, corpora["train"].n_tokens, lengths)
-        if transformer is not None:
-            words = corpora["train"].words
-            configs["teacher"] = for_transformer(configs["teacher"], transformer, words)
+        n_tokens = corpora["train"].n_tokens
+        if transformer is None:
+            configs = make_configs(nlp, tasks, n_tokens, lengths)
+        else:
+            found = read_transformer(transformer, corpora["train"].words)
+            configs = make_configs(nlp, tasks, n_tokens, lengths, found.rate)
+            configs["teacher"] = for_transformer(configs["teacher"], found)
+        if texts is not None:
+            for name in DISTILLED:
+                configs[name] = with_some_raw_text(configs[name], texts)
     except (ImportError, ValueError) as err:
         msg.fail(str(err), exits=1)
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -68,24 +68,79 @@ def test_components_are_those_that_the_corpus_annotates(
         assert {key: found[key] for key in weights} == weights
         assert sum(weight or 0 for weight in found.values()) == pytest.approx(1)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        f"{name}.cfg" for name in sorted(configs.LEAST)
+        f"{name}.cfg" for name in sorted(configs.NAMES)
     ]
 
 
-@pytest.mark.parametrize("n_tokens,factor", [(204_579, 1), (409_158, 2), (10**8, 10), (9, None)])
+@pytest.mark.parametrize(
+    "n_tokens,factor",
+    [(204_579, 1), (150_000, 0.733), (267_000, 1.305), (409_158, 2), (10**8, 10), (9, None)],
+)
 def test_a_larger_corpus_takes_more_updates(configs, n_tokens, factor):
-    none = {name: {} for name in configs.LEAST}
+    none = {name: {} for name in configs.NAMES}
     made = configs.make_configs(spacy.blank("en"), {"ner", "parser"}, n_tokens, none)
     for name, config in made.items():
         shipped = load_config(configs.SHIPPED / f"{name}.cfg")
-        if factor == 1:
+        if factor == 1 or name == "baseline":
+            # spaCy's own pipeline is trained as spaCy has it, whatever the corpus's size.
             assert config == shipped
+            continue
         times = configs.LEAST[name] if factor is None else factor
         for key in ("max_steps", "eval_frequency"):
-            assert config["training"][key] == round(shipped["training"][key] * times)
+            expected = shipped["training"][key] * times
+            assert config["training"][key] == pytest.approx(expected, rel=0.01)
+        # What the last updates make is evaluated too.
+        assert config["training"]["max_steps"] % config["training"]["eval_frequency"] == 0
         rates = [c["training"]["optimizer"]["learn_rate"] for c in (config, shipped)]
-        if name != "baseline":
-            assert rates[0]["warmup_steps"] == round(rates[1]["warmup_steps"] * times)
+        assert rates[0]["warmup_steps"] == pytest.approx(rates[1]["warmup_steps"] * times, abs=1)
+
+
+def test_the_baseline_is_spacy_s_own(configs):
+    its = spacy.cli.init_config(lang="en", pipeline=["ner", "parser"], optimize="efficiency")
+    ours = load_config(configs.SHIPPED / "baseline.cfg")
+    for key in ("max_steps", "max_epochs", "patience", "eval_frequency", "dropout", "optimizer"):
+        assert ours["training"][key] == its["training"][key]
+
+
+@pytest.mark.parametrize("rate,share", [(1.0, 0.5), (0.5, 0.7071), (0.25, 1.0), (0.1, 1.0)])
+def test_wide_teachers_take_more_updates_of_a_small_corpus(configs, rate, share):
+    none = {name: {} for name in configs.NAMES}
+    made = configs.make_configs(spacy.blank("en"), {"ner"}, 1000, none, rate)
+    shipped = load_config(configs.SHIPPED / "teacher.cfg")["training"]["max_steps"]
+    found = made["teacher"]["training"]["max_steps"]
+    assert found == pytest.approx(share * shipped, rel=0.01)
+
+
+def test_of_much_raw_text_some_is_read(configs, write, tmp_path):
+    config = load_config(configs.SHIPPED / "fast.cfg", interpolate=False)
+    wanted = config["training"]["max_steps"] * configs.BATCH // 2 * 1.2
+    for n_tokens, every in ((wanted * 1.9, None), (wanted * 5.1, 5)):
+        raw = configs.Contents(lengths=[int(n_tokens)])
+        block = configs.with_some_raw_text(config, raw)["corpora"]["train"]["corpora"]["raw"]
+        assert block.get("every") == every
+    assert "every" not in config["corpora"]["train"]["corpora"]["raw"]
+
+
+@pytest.mark.parametrize("name", ["demo", "raw", "stock", "paper", "objectives", "ewt"])
+def test_names_of_the_workflow_s_own_results_are_refused(configs, write, tmp_path, name):
+    code, message = run(configs, tmp_path / name, *write(), "--lang", "de")
+    assert code == 1 and f'called "{name}", by which the workflow' in message
+    paths = dict.fromkeys(("train", "dev", "test"), tmp_path / "corpus" / "ewt" / "train.spacy")
+    configs.check_texts("ewt", "en", paths, None)
+
+
+def test_what_is_evaluated_on_is_no_raw_text(configs, write, tmp_path):
+    splits = write()
+    arguments = [tmp_path / "out", *splits, "--lang", "de", "--raw"]
+    code, message = run(configs, *arguments, tmp_path)
+    assert code == 1 and "dev.spacy is in" in message and "must not be trained on" in message
+    code, message = run(configs, *arguments, splits[2])
+    assert code == 1 and "test.spacy is in" in message
+    assert run(configs, *arguments, splits[0])[0] == 0
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "masc.jsonl").write_text('{"text": "Ada sleeps."}')
+    code, message = run(configs, *arguments, tmp_path / "corpus" / "masc.jsonl")
+    assert code == 1 and "masc.jsonl is English" in message
 
 
 def write_corpus(path, lang, docs):
@@ -114,7 +169,7 @@ def make(configs, tmp_path, docs, *arguments, lang="de"):
     path = write_corpus(tmp_path / "corpus.spacy", lang, docs)
     code, message = run(configs, tmp_path / "out", *[path] * 3, "--lang", lang, *arguments)
     assert code == 0, message
-    found = {name: load_config(tmp_path / "out" / f"{name}.cfg") for name in configs.LEAST}
+    found = {name: load_config(tmp_path / "out" / f"{name}.cfg") for name in configs.NAMES}
     return {name: config["corpora"]["train"] for name, config in found.items()}, found, message
 
 
@@ -175,8 +230,9 @@ def test_tokenizers_are_the_languages_own(configs, tmp_path):
     assert [token.text for token in nlp.make_doc("睡了")] == ["睡", "了"]
 
 
-def test_what_the_tokenizer_leaves_of_a_corpus_is_told(configs, tmp_path):
+def test_what_the_tokenizer_leaves_of_a_corpus_is_told(configs, tmp_path, monkeypatch):
     # Words of several characters, each of which is a token to spaCy's tokenizer
+    monkeypatch.setattr(configs, "OTHERS", {})
     words = ["艾", "昨天", "睡觉", "喜欢", "。"]
     _, found, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
     assert "Of the heads of" in message and "40% are on tokens" in message
@@ -185,6 +241,16 @@ def test_what_the_tokenizer_leaves_of_a_corpus_is_told(configs, tmp_path):
     path = write_corpus(tmp_path / "corpus.spacy", "zh", [[["昨天", "睡觉"]] * 2] * 3)
     code, message = run(configs, tmp_path / "new", *[path] * 3, "--lang", "zh")
     assert code == 1 and "Of the heads of" in message and not (tmp_path / "new").exists()
+
+
+def test_texts_are_taken_apart_as_the_corpora_are(configs, tmp_path):
+    pytest.importorskip("jieba")
+    words = ["艾", "昨天", "睡觉", "喜欢", "。"]
+    _, found, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
+    assert "taken apart as the corpora are" in message and "jieba" in message
+    assert found["fast"]["nlp"]["pipeline"] == ["ner", "parser"]
+    nlp = spacy.util.load_model_from_config(found["baseline"], auto_fill=True)
+    assert [token.text for token in nlp.make_doc("昨天睡觉")] == ["昨天", "睡觉"]
 
 
 def test_docs_without_text_annotate_nothing(configs, tmp_path):
@@ -259,7 +325,9 @@ def test_what_is_wrong_is_said(configs, write, tmp_path):
     DocBin().to_disk(tmp_path / "empty.spacy")
     assert "There is no text" in message(train, dev, tmp_path / "empty.spacy")
     DocBin(docs=[make_doc(spacy.blank("de"), True, False)]).to_disk(tmp_path / "ents.spacy")
-    assert "ents.spacy has no heads" in message(train, dev, tmp_path / "ents.spacy")
+    DocBin(docs=[make_doc(spacy.blank("de"), False, True)]).to_disk(tmp_path / "heads.spacy")
+    only_heads = message(tmp_path / "heads.spacy", dev, tmp_path / "ents.spacy")
+    assert "ents.spacy has no heads" in only_heads
     assert "no corpus" in message(train, dev, test, "--raw", tmp_path / "none.jsonl")
     (tmp_path / "raw.jsonl").write_text('{"text": ""}')
     assert "no text in the raw text" in message(train, dev, test, "--raw", tmp_path / "raw.jsonl")
@@ -268,6 +336,14 @@ def test_what_is_wrong_is_said(configs, write, tmp_path):
     assert "seed 0 are to be packaged" in message(train, dev, test, "--seeds", "1 2")
     code, printed = run(configs, tmp_path / "my-corpus", train, dev, test)
     assert code == 1 and 'called "my-corpus"' in printed and not (tmp_path / "my-corpus").exists()
+
+
+def test_what_one_split_lacks_is_not_trained(configs, write, tmp_path):
+    train, dev, _ = write()
+    DocBin(docs=[make_doc(spacy.blank("de"), True, False)]).to_disk(tmp_path / "ents.spacy")
+    code, message = run(configs, tmp_path / "out", train, dev, tmp_path / "ents.spacy", "--lang=de")
+    assert code == 0 and "ents.spacy has no heads" in message and "No parser is trained" in message
+    assert load_config(tmp_path / "out" / "fast.cfg")["nlp"]["pipeline"] == ["ner"]
 
 
 def test_a_transformer_whose_tokenizer_cant_be_loaded(configs, write, tmp_path):
