@@ -11,7 +11,7 @@ from spacy_skd.schemes import TagScheme
 from spacy_skd.scores import POTENTIALS
 from spacy_skd.teacher.component import BeamSettings, TeacherComponent
 from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
-from spacy_skd.teacher.pipeline_teacher import PipelineTeacher, Reading
+from spacy_skd.teacher.pipeline_teacher import PipelineTeacher, Request
 
 
 class OpenTeacher:
@@ -35,4 +35,4 @@ class OpenTeacher:
         return self.pipeline.nlp
 
     def scores(self, name: str, examples: Sequence[Example], n_heads: Optional[int]) -> Any:
-        return self.teacher.scores(Reading(self.components[name], n_heads), examples)
+        return self.teacher.scores(Request(self.components[name], n_heads), examples)

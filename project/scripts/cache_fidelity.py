@@ -17,7 +17,7 @@ from spacy_skd.teacher.cache import encode
 from spacy_skd.teacher.component import BeamSettings, TeacherComponent
 from spacy_skd.teacher.entries import in_common, join_docs, split_docs
 from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
-from spacy_skd.teacher.pipeline_teacher import PipelineTeacher, Reading
+from spacy_skd.teacher.pipeline_teacher import PipelineTeacher, Request
 
 # The objectives' default, and the temperature of configs/distill.cfg
 LABEL_HEADS, TEMPERATURES = 4, (1.0, 2.0)
@@ -78,7 +78,7 @@ def main(
     def n_bytes(entries: List[Dict[str, Any]]) -> str:
         return f"{sum(len(encode(entry)) for entry in entries) / sum(lengths):.1f}"
 
-    chain: Any = source.scores(Reading(ner), examples)
+    chain: Any = source.scores(Request(ner), examples)
     entries = split_docs(chain, lengths, prune=True)
     kept: Any = join_docs(entries, in_common(chain))
     everywhere = numpy.ones(chain.emissions.shape, dtype=bool)
@@ -86,7 +86,7 @@ def main(
         per_token, _ = divergence(chain.emissions, kept.emissions, everywhere, tau)
         rows.append(("ner", tau, n_bytes(entries), f"{per_token.mean():.1e}", ""))
     for prune in (True, False):
-        arcs: Any = source.scores(Reading(parser, LABEL_HEADS, prune), examples)
+        arcs: Any = source.scores(Request(parser, LABEL_HEADS, prune), examples)
         entries = split_docs(arcs, lengths, prune)
         kept = join_docs(entries, {})
         name = "parser" if prune else "parser, not pruned"

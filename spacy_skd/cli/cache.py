@@ -22,7 +22,7 @@ from .app import Code, errors_in_a_sentence, skd
 from .student_config import (
     LENGTHS,
     MIXED,
-    all_readings,
+    all_requests,
     corpus_block,
     gold_settings,
     make_config,
@@ -110,7 +110,7 @@ def cache_cli(
         lengths.update({key: length for key, length in given.items() if length is not None})
         nlp = student(with_teacher(config, teacher, str(output)))
         texts = read_corpora(corpora, nlp, lengths, gold_settings(config))
-        n_read = fill_cache(all_readings(nlp, config), texts, part)
+        n_read = fill_cache(all_requests(nlp, config), texts, part)
         if not output.exists():
             raise ValueError(
                 f"There are no texts in {[str(path) for path in corpora]}: give others."

@@ -33,7 +33,7 @@ from .app import Code, errors_in_a_sentence
 from .held_out import hold_out
 from .student_config import (
     Optimize,
-    all_readings,
+    all_requests,
     attach_block,
     factory_of,
     left_out,
@@ -287,11 +287,11 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
     with show_validation_error(hint_fill=False):
         nlp = init_nlp(config, use_gpu=use_gpu)
     msg.good("Initialized pipeline")
-    readings = all_readings(nlp, config)
-    if all(teacher.has_cache for teacher, _ in readings):
+    requests = all_requests(nlp, config)
+    if all(teacher.has_cache for teacher, _ in requests):
         msg.divider("Reading with the teacher")
         if comes_to_all(nlp):
-            fill_cache(readings, training_examples(nlp))
+            fill_cache(requests, training_examples(nlp))
         else:
             msg.info(
                 "There is more text than training comes to: the teacher reads each when it is "

@@ -12,9 +12,9 @@ from thinc.api import Config
 from ..corpora.raw import RawCorpus
 from ..teacher.attach import ATTACH_TEACHER, find
 from ..teacher.component import ENCODERS, KIN, enabled
-from ..teacher.fill import readings_of
-from ..teacher.pipeline_teacher import PipelineTeacher, Reading
-from ..teacher.pretraining import PRETRAIN_ENCODERS, vector_readings
+from ..teacher.fill import requests_of
+from ..teacher.pipeline_teacher import PipelineTeacher, Request
+from ..teacher.pretraining import PRETRAIN_ENCODERS, vector_requests
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MIXED = "spacy-skd.MixedCorpus.v1"
@@ -272,18 +272,18 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
     return config
 
 
-def all_readings(nlp: Language, config: Config) -> List[Tuple[PipelineTeacher, Reading]]:
+def all_requests(nlp: Language, config: Config) -> List[Tuple[PipelineTeacher, Request]]:
     """What the students of a pipeline, and their encoders, ask of their teachers.
 
     nlp (Language): The pipeline, its teacher attached.
     config (Config): What it was made of.
-    RETURNS (List[Tuple[PipelineTeacher, Reading]]): For each.
+    RETURNS (List[Tuple[PipelineTeacher, Request]]): For each.
     """
-    readings = readings_of(nlp)
+    requests = requests_of(nlp)
     block = config.get("initialize", {}).get("after_init") or {}
     if block.get("@callbacks") == PRETRAIN_ENCODERS:
-        readings += vector_readings(nlp).values()
-    return readings
+        requests += vector_requests(nlp).values()
+    return requests
 
 
 def attach_block(config: Config) -> Dict[str, Any]:

@@ -17,7 +17,7 @@ from ..scores import (
     group_sentences,
     spans_of_starts,
 )
-from .entries import Readings, in_common
+from .entries import Outputs, in_common
 from .parses import Parses
 from .token_vectors import TokenVectors
 
@@ -54,30 +54,30 @@ def map_tokens(student: Doc, teacher: Doc) -> TokenMap:
     return TokenMap(*(numpy.array(x, dtype="i8") for x in (teacher_of, student_of, first_of)))
 
 
-def in_student_tokens(readings: Readings, maps: Sequence[TokenMap]) -> Readings:
+def in_student_tokens(outputs: Outputs, maps: Sequence[TokenMap]) -> Outputs:
     """A batch's scores over a teacher's tokens, over the student's tokens.
 
-    readings (Readings): The scores.
+    outputs (Outputs): The scores.
     maps (Sequence[TokenMap]): For each doc.
-    RETURNS (Readings): The scores; `known` tells of which tokens they say something. A token that
+    RETURNS (Outputs): The scores; `known` tells of which tokens they say something. A token that
         is none of the teacher's has scores that mean nothing. So has a head that is none of the
         teacher's: it is as improbable as can be, and a token that probably has such a head, or
         whose head is one in all analyses, is not known.
     """
     if all(numpy.array_equal(m.teacher_of, numpy.arange(len(m.student_of))) for m in maps):
-        return readings
+        return outputs
     teacher_of = _flat([m.teacher_of for m in maps], [len(m.student_of) for m in maps])
     lengths = [len(m.teacher_of) for m in maps]
-    if isinstance(readings, ChainScores):
-        return _chain(readings, maps, teacher_of, lengths)
-    if isinstance(readings, ChainSequences):
-        tags = _taken(readings.tags, teacher_of, 0, axis=1)
-        return ChainSequences(tags, readings.log_probs, lengths, teacher_of >= 0)
-    if isinstance(readings, Parses):
-        return _parses(readings, maps, teacher_of, lengths)
-    if isinstance(readings, TokenVectors):
-        return TokenVectors(_taken(readings.vectors, teacher_of, 0), teacher_of >= 0)
-    return _arcs(readings, maps, teacher_of, lengths)
+    if isinstance(outputs, ChainScores):
+        return _chain(outputs, maps, teacher_of, lengths)
+    if isinstance(outputs, ChainSequences):
+        tags = _taken(outputs.tags, teacher_of, 0, axis=1)
+        return ChainSequences(tags, outputs.log_probs, lengths, teacher_of >= 0)
+    if isinstance(outputs, Parses):
+        return _parses(outputs, maps, teacher_of, lengths)
+    if isinstance(outputs, TokenVectors):
+        return TokenVectors(_taken(outputs.vectors, teacher_of, 0), teacher_of >= 0)
+    return _arcs(outputs, maps, teacher_of, lengths)
 
 
 def _flat(parts: Sequence[numpy.ndarray], sizes: Sequence[int]) -> numpy.ndarray:

@@ -207,15 +207,15 @@ class ScoreCache:
             ) from error
 
 
-def entry_key(teacher: bytes, reading: Sequence[Any], content: bytes) -> bytes:
+def entry_key(teacher: bytes, request: Sequence[Any], content: bytes) -> bytes:
     """The key of a doc's scores.
 
     teacher (bytes): A digest of the teacher's files.
-    reading (Sequence[Any]): What of the teacher is asked for: numbers and strings.
+    request (Sequence[Any]): What of the teacher is asked for: numbers and strings.
     content (bytes): A digest of what the teacher reads.
     RETURNS (bytes): A digest.
     """
-    asked = srsly.json_dumps([FORMAT, list(reading)]).encode("utf8")
+    asked = srsly.json_dumps([FORMAT, list(request)]).encode("utf8")
     return sha256(b"\0".join((asked, teacher, content))).digest()
 
 

@@ -26,7 +26,7 @@ from .token_vectors import TokenVectors
 # The scores of one doc, numpy arrays by name.
 Entry = Dict[str, Any]
 
-Readings = Union[ChainScores, ChainSequences, ArcScores, Parses, TokenVectors]
+Outputs = Union[ChainScores, ChainSequences, ArcScores, Parses, TokenVectors]
 
 # How many heads of a token, and labels of an arc, are kept. On EWT the others share so little that
 # the divergence from what the teacher gives is 0.0001 per token, at a temperature of 2 0.003.
@@ -39,39 +39,39 @@ _TOKENS_OF = (("emissions", 0), ("starts_at", 0), ("vectors", 0), ("tags", 1), (
 _FURTHEST = 65504.0
 
 
-def split_docs(readings: Readings, lengths: Sequence[int], prune: bool) -> List[Entry]:
+def split_docs(outputs: Outputs, lengths: Sequence[int], prune: bool) -> List[Entry]:
     """Take the scores of a batch apart.
 
-    readings (Readings): The scores.
+    outputs (Outputs): The scores.
     lengths (Sequence[int]): Tokens in each doc.
     prune (bool): Whether arcs and their labels are pruned; else they are kept as they are.
     RETURNS (List[Entry]): An entry for each doc.
     """
-    if isinstance(readings, ChainScores):
-        entries = _split_chain(readings, lengths)
-    elif isinstance(readings, ArcScores):
-        entries = _split_arcs(readings, lengths, prune)
-    elif isinstance(readings, TokenVectors):
-        vectors = to_numpy(readings.vectors).astype("f2")
+    if isinstance(outputs, ChainScores):
+        entries = _split_chain(outputs, lengths)
+    elif isinstance(outputs, ArcScores):
+        entries = _split_arcs(outputs, lengths, prune)
+    elif isinstance(outputs, TokenVectors):
+        vectors = to_numpy(outputs.vectors).astype("f2")
         entries = [{"vectors": vectors[tokens]} for tokens in _slices(lengths)]
     else:
-        entries = _split_listed(readings, lengths)
-    known = getattr(readings, "known", None)
+        entries = _split_listed(outputs, lengths)
+    known = getattr(outputs, "known", None)
     if known is not None:
         for entry, tokens in zip(entries, _slices(lengths)):
             entry["known"] = known[tokens]
     return entries
 
 
-def in_common(readings: Readings) -> Entry:
+def in_common(outputs: Outputs) -> Entry:
     """What of the scores is the same for all docs.
 
-    readings (Readings): The scores.
+    outputs (Outputs): The scores.
     RETURNS (Entry): An entry of its own.
     """
-    if not isinstance(readings, ChainScores):
+    if not isinstance(outputs, ChainScores):
         return {}
-    return {name: to_numpy(getattr(readings, name)) for name in ("transitions", "start", "end")}
+    return {name: to_numpy(getattr(outputs, name)) for name in ("transitions", "start", "end")}
 
 
 def count_tokens(entry: Entry) -> int:
@@ -82,41 +82,41 @@ def count_tokens(entry: Entry) -> int:
     return 0
 
 
-def join_docs(entries: Sequence[Entry], common: Entry) -> Readings:
+def join_docs(entries: Sequence[Entry], common: Entry) -> Outputs:
     """Put the scores of a batch together.
 
     entries (Sequence[Entry]): An entry for each doc, at least one.
     common (Entry): From `in_common`.
-    RETURNS (Readings): The scores, in numpy arrays.
+    RETURNS (Outputs): The scores, in numpy arrays.
     """
     if "emissions" in entries[0]:
-        readings: Any = _join_chain(entries, common)
+        outputs: Any = _join_chain(entries, common)
     elif "starts_at" in entries[0]:
-        readings = _join_arcs(entries)
+        outputs = _join_arcs(entries)
     elif "vectors" in entries[0]:
-        readings = TokenVectors(_joined(entries, "vectors").astype("f"))
+        outputs = TokenVectors(_joined(entries, "vectors").astype("f"))
     else:
-        readings = _join_listed(entries)
+        outputs = _join_listed(entries)
     if any("known" in entry for entry in entries):
         everything = [numpy.ones((count_tokens(entry),), dtype=bool) for entry in entries]
         known = [entry.get("known", every) for entry, every in zip(entries, everything)]
-        readings.known = numpy.concatenate(known)
-    return readings
+        outputs.known = numpy.concatenate(known)
+    return outputs
 
 
-def _split_listed(readings: Any, lengths: Sequence[int]) -> List[Entry]:
+def _split_listed(outputs: Any, lengths: Sequence[int]) -> List[Entry]:
     entries: List[Entry] = []
     for d, tokens in enumerate(_slices(lengths)):
         # Rows that only other docs of the batch have are left out.
-        log_probs = readings.log_probs[:, d]
+        log_probs = outputs.log_probs[:, d]
         filled = log_probs > -numpy.inf
-        names = _LISTED[type(readings)]
-        entry = {n: _smallest(getattr(readings, n)[filled, tokens]) for n in names}
+        names = _LISTED[type(outputs)]
+        entry = {n: _smallest(getattr(outputs, n)[filled, tokens]) for n in names}
         entries.append({**entry, "log_probs": log_probs[filled].astype("f")})
     return entries
 
 
-def _join_listed(entries: Sequence[Entry]) -> Readings:
+def _join_listed(entries: Sequence[Entry]) -> Outputs:
     cls = Parses if "heads" in entries[0] else ChainSequences
     k = max(len(entry["log_probs"]) for entry in entries)
 
@@ -135,19 +135,19 @@ def _join_listed(entries: Sequence[Entry]) -> Readings:
     return cls(**wide, log_probs=log_probs, lengths=lengths)
 
 
-def on_host(readings: Readings) -> Readings:
-    """RETURNS (Readings): The same in numpy arrays."""
-    if isinstance(readings, ChainScores):
-        arrays: Any = {**in_common(readings), "emissions": to_numpy(readings.emissions)}
-        return replace(readings, **arrays)
-    if isinstance(readings, ArcScores):
-        starts, heads, labels = map(to_numpy, (readings.starts, readings.heads, readings.labels))
-        groups = [SentenceGroup(group.starts, group.lengths) for group in readings.groups]
+def on_host(outputs: Outputs) -> Outputs:
+    """RETURNS (Outputs): The same in numpy arrays."""
+    if isinstance(outputs, ChainScores):
+        arrays: Any = {**in_common(outputs), "emissions": to_numpy(outputs.emissions)}
+        return replace(outputs, **arrays)
+    if isinstance(outputs, ArcScores):
+        starts, heads, labels = map(to_numpy, (outputs.starts, outputs.heads, outputs.labels))
+        groups = [SentenceGroup(group.starts, group.lengths) for group in outputs.groups]
         arrays = {"starts": starts, "groups": groups, "heads": heads, "labels": labels}
-        return replace(readings, **arrays, arcs=[to_numpy(a) for a in readings.arcs])
-    if isinstance(readings, TokenVectors):
-        return replace(readings, vectors=to_numpy(readings.vectors))
-    return readings
+        return replace(outputs, **arrays, arcs=[to_numpy(a) for a in outputs.arcs])
+    if isinstance(outputs, TokenVectors):
+        return replace(outputs, vectors=to_numpy(outputs.vectors))
+    return outputs
 
 
 _LISTED: Dict[type, Tuple[str, ...]] = {

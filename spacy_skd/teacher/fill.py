@@ -13,7 +13,7 @@ from .loaded_pipeline import content_of
 from .pipeline_teacher import (
     PipelineTeacher,
     PipelineTeacherHead,
-    Reading,
+    Request,
     random_state_kept,
 )
 
@@ -23,19 +23,19 @@ _TOKENS, _WINDOW = 2000, 1000
 _BY_WORDS = "spacy.batch_by_words.v1"
 
 
-def readings_of(nlp: Language) -> List[Tuple[PipelineTeacher, Reading]]:
+def requests_of(nlp: Language) -> List[Tuple[PipelineTeacher, Request]]:
     """What the students of a pipeline ask of their teachers.
 
     nlp (Language): The pipeline, its teacher attached.
-    RETURNS (List[Tuple[PipelineTeacher, Reading]]): For each student.
+    RETURNS (List[Tuple[PipelineTeacher, Request]]): For each student.
     """
-    readings: List[Tuple[PipelineTeacher, Reading]] = []
+    requests: List[Tuple[PipelineTeacher, Request]] = []
     for _, pipe in nlp.components:
         if isinstance(pipe, StructuredPipe) and isinstance(pipe.teacher, PipelineTeacherHead):
             head = pipe.teacher
             n_heads = pipe.distillation.label_heads if pipe.distillation is not None else None
-            readings.append((head.teacher, head.reading(n_heads)))
-    return readings
+            requests.append((head.teacher, head.request(n_heads)))
+    return requests
 
 
 def training_examples(nlp: Language) -> Iterator[Example]:
@@ -71,13 +71,13 @@ def comes_to_all(nlp: Language) -> bool:
 
 
 def fill_cache(
-    readings: List[Tuple[PipelineTeacher, Reading]],
+    requests: List[Tuple[PipelineTeacher, Request]],
     examples: Iterable[Example],
     shard: Tuple[int, int] = (1, 1),
 ) -> int:
     """Add to the cache what it lacks, with a progress bar.
 
-    readings (List[Tuple[PipelineTeacher, Reading]]): What is asked for.
+    requests (List[Tuple[PipelineTeacher, Request]]): What is asked for.
     examples (Iterable[Example]): The texts.
     shard (Tuple[int, int]): (i, n): only every n-th text, by a hash of what it is, from the i-th.
     RETURNS (int): How many texts the teacher had to read.
@@ -89,15 +89,15 @@ def fill_cache(
         for batch in batches(examples):
             mine = [eg for eg in batch if int.from_bytes(content_of(eg)[:8], "big") % n == i - 1]
             if mine:
-                n_read += max(teacher.fill(reading, mine) for teacher, reading in readings)
-                if any(teacher.is_full for teacher, _ in readings):
+                n_read += max(teacher.fill(request, mine) for teacher, request in requests)
+                if any(teacher.is_full for teacher, _ in requests):
                     raise ValueError(
                         "The teacher's cache is on a disk that is full, or can't be written. What "
                         "was read so far is kept: make room, or give another path, and go on with "
                         "the same command."
                     )
             progress.update(sum(len(eg.predicted) for eg in batch))
-    for teacher, _ in readings:
+    for teacher, _ in requests:
         teacher.close()
     return n_read
 

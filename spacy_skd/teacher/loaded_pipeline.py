@@ -17,10 +17,10 @@ from ..pipeline.gold import known_sentence_starts
 from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import POTENTIALS, SEQUENCES, STRUCTURE, TOKEN_VECTORS
 from .alignment import map_tokens
+from .analyses import beam_entities, beam_parses, set_entities, set_parses
 from .beams import search
 from .component import TeacherComponent, runs_before
 from .digests import digest_of_teacher
-from .readings import beam_entities, beam_parses, set_entities, set_parses
 from .token_vectors import TokenVectors, encoder_of
 
 # Whose tokens a teacher reads: see LoadedPipeline.

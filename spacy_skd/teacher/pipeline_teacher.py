@@ -19,14 +19,14 @@ from .alignment import in_student_tokens, map_tokens
 from .cache import ScoreCache, entry_key
 from .component import TeacherComponent
 from .ensemble import average
-from .entries import HEADS, LABELS, Entry, Readings, in_common, join_docs, on_host, split_docs
+from .entries import HEADS, LABELS, Entry, Outputs, in_common, join_docs, on_host, split_docs
 from .loaded_pipeline import ITS_OWN, Content, LoadedPipeline, content_of
 from .parses import Parses, arc_log_probs
 from .token_vectors import TokenVectors
 
 
 @dataclass(frozen=True)
-class Reading:
+class Request:
     """What a student asks of a teacher.
 
     component (TeacherComponent): The component.
@@ -73,23 +73,23 @@ class PipelineTeacher:
         """RETURNS (bool): Whether scores are kept from run to run."""
         return self._cache_path is not None
 
-    def scores(self, reading: Reading, examples: Sequence[Example]) -> Readings:
+    def scores(self, request: Request, examples: Sequence[Example]) -> Outputs:
         """What one of its components gives for a batch.
 
-        reading (Reading): What is asked for.
+        request (Request): What is asked for.
         examples (Sequence[Example]): The batch.
-        RETURNS (Readings): The scores, or the analyses.
+        RETURNS (Outputs): The scores, or the analyses.
         """
         contents = [content_of(eg) for eg in examples]
         if self._batch.contents != contents:
             self._batch = _Batch(contents)
-        found = self._batch.readings
-        key = srsly.json_dumps(reading.key)
+        found = self._batch.outputs
+        key = srsly.json_dumps(request.key)
         if key not in found:
             if self._cache_path is None:
-                found[key] = self._compute(reading, examples, contents)
+                found[key] = self._compute(request, examples, contents)
             else:
-                found[key] = self._look_up(reading, examples, contents)
+                found[key] = self._look_up(request, examples, contents)
         return found[key]
 
     @property
@@ -97,20 +97,20 @@ class PipelineTeacher:
         """RETURNS (bool): Whether the cache was found to take no more."""
         return self._cache is not None and self._cache.is_full
 
-    def fill(self, reading: Reading, examples: Sequence[Example]) -> int:
+    def fill(self, request: Request, examples: Sequence[Example]) -> int:
         """Add to the cache what it lacks.
 
-        reading (Reading): What is asked for.
+        request (Request): What is asked for.
         examples (Sequence[Example]): A batch.
         RETURNS (int): How many of its texts were read.
         """
         examples = [eg for eg in examples if len(eg.predicted)]
         contents = [content_of(eg) for eg in examples]
         self._batch = _Batch(contents)
-        entries, _ = self._stored(reading, contents)
+        entries, _ = self._stored(request, contents)
         missing = [i for i, entry in enumerate(entries) if entry is None]
         if missing:
-            self._add(reading, examples, contents, missing)
+            self._add(request, examples, contents, missing)
         return len({contents[i] for i in missing})
 
     def close(self) -> None:
@@ -120,19 +120,19 @@ class PipelineTeacher:
             self._cache = None
 
     def _look_up(
-        self, reading: Reading, examples: Sequence[Example], contents: List[Content]
-    ) -> Readings:
+        self, request: Request, examples: Sequence[Example], contents: List[Content]
+    ) -> Outputs:
         """Scores from the cache, where what was missing is added."""
-        entries, common = self._stored(reading, contents)
+        entries, common = self._stored(request, contents)
         missing = [i for i, entry in enumerate(entries) if entry is None]
         if missing:
-            added, common = self._add(reading, examples, contents, missing)
+            added, common = self._add(request, examples, contents, missing)
             entries = [added.get(i, entry) for i, entry in enumerate(entries)]
         assert common is not None
         return join_docs([entry for entry in entries if entry is not None], common)
 
     def _stored(
-        self, reading: Reading, contents: List[Content]
+        self, request: Request, contents: List[Content]
     ) -> Tuple[List[Optional[Entry]], Optional[Entry]]:
         """The entries of texts, None for those that are not there, and the common one."""
         if self._cache is None:
@@ -140,7 +140,7 @@ class PipelineTeacher:
             self._cache = ScoreCache(self._cache_path)
             digests = b"".join(pipeline.digest() for pipeline in self.pipelines)
             self._digest = sha256(digests).digest()
-        common, *entries = self._cache.read(self._keys(reading, [b"", *contents]))
+        common, *entries = self._cache.read(self._keys(request, [b"", *contents]))
         if common is None and entries:
             # It comes with any entry that is made.
             entries[0] = None
@@ -148,7 +148,7 @@ class PipelineTeacher:
 
     def _add(
         self,
-        reading: Reading,
+        request: Request,
         examples: Sequence[Example],
         contents: List[Content],
         missing: List[int],
@@ -157,48 +157,48 @@ class PipelineTeacher:
         if not any(len(examples[i].predicted) for i in missing):
             # Not every layer reads a batch of nothing but empty docs.
             missing = [*missing, next(i for i, eg in enumerate(examples) if len(eg.predicted))]
-        new = self._compute(reading, [examples[i] for i in missing], [contents[i] for i in missing])
+        new = self._compute(request, [examples[i] for i in missing], [contents[i] for i in missing])
         lengths = [len(examples[i].predicted) for i in missing]
-        entries = split_docs(new, lengths, reading.prune)
+        entries = split_docs(new, lengths, request.prune)
         common = in_common(new)
-        keys = self._keys(reading, [b"", *(contents[i] for i in missing)])
+        keys = self._keys(request, [b"", *(contents[i] for i in missing)])
         assert self._cache is not None
-        self._cache.write(dict(zip(keys, [common, *entries])), self._about(reading))
+        self._cache.write(dict(zip(keys, [common, *entries])), self._about(request))
         return dict(zip(missing, entries)), common
 
-    def _about(self, reading: Reading) -> str:
+    def _about(self, request: Request) -> str:
         """RETURNS (str): A line for people to read."""
         paths = " + ".join(str(pipeline.path) for pipeline in self.pipelines)
-        component = reading.component
-        of_labels = f", labels of {reading.n_heads or 'all'} heads" if not component.scheme else ""
+        component = request.component
+        of_labels = f", labels of {request.n_heads or 'all'} heads" if not component.scheme else ""
         return f"{paths} {self._digest.hex()[:8]}: {component.name}, {component.gives}{of_labels}"
 
-    def _keys(self, reading: Reading, contents: List[Content]) -> List[bytes]:
-        return [entry_key(self._digest, reading.key, content) for content in contents]
+    def _keys(self, request: Request, contents: List[Content]) -> List[bytes]:
+        return [entry_key(self._digest, request.key, content) for content in contents]
 
     def _compute(
-        self, reading: Reading, examples: Sequence[Example], contents: List[Content]
-    ) -> Readings:
+        self, request: Request, examples: Sequence[Example], contents: List[Content]
+    ) -> Outputs:
         with random_state_kept():
             given: List[Any] = []
             for pipeline in self.pipelines:
-                component = reading.component
+                component = request.component
                 docs = pipeline.read(component, examples, contents, self._batch.contents)
                 given.append(pipeline.predict(component, docs))
         with random_state_kept(), self.pipelines[0].device():
-            readings = average(given, reading.beam_temperature)
-            if reading.component.gives == POTENTIALS:
-                pipe = self.pipelines[0].nlp.get_pipe(reading.component.name)
+            outputs = average(given, request.beam_temperature)
+            if request.component.gives == POTENTIALS:
+                pipe = self.pipelines[0].nlp.get_pipe(request.component.name)
                 assert isinstance(pipe, StructuredPipe)
-                readings = pipe.to_teach(readings, docs, reading.n_heads)
-            if isinstance(readings, TokenVectors):
-                readings = readings.projected()
+                outputs = pipe.to_teach(outputs, docs, request.n_heads)
+            if isinstance(outputs, TokenVectors):
+                outputs = outputs.projected()
             if self.pipelines[0].tokens == ITS_OWN:
                 pairs = zip(examples, docs, strict=True)
                 maps = [map_tokens(eg.predicted, doc) for eg, doc in pairs]
-                readings = in_student_tokens(readings, maps)
+                outputs = in_student_tokens(outputs, maps)
             # Of a device of its own: as numpy's arrays, which every other takes.
-            return readings if self.pipelines[0].gpu_id is None else on_host(readings)
+            return outputs if self.pipelines[0].gpu_id is None else on_host(outputs)
 
 
 class PipelineTeacherHead:
@@ -232,7 +232,7 @@ class PipelineTeacherHead:
 
     def scores(self, examples: Sequence[Example], n_heads: Optional[int] = None) -> TeacherScores:
         """See TeacherHead.scores."""
-        found = self.teacher.scores(self.reading(n_heads), examples)
+        found = self.teacher.scores(self.request(n_heads), examples)
         temperature = self.beam_temperature if self._is_alone else 1.0
         if isinstance(found, Parses):
             return arc_log_probs(found, len(self.labels), n_heads, temperature)
@@ -241,14 +241,14 @@ class PipelineTeacherHead:
         assert not isinstance(found, TokenVectors)
         return found
 
-    def reading(self, n_heads: Optional[int]) -> Reading:
+    def request(self, n_heads: Optional[int]) -> Request:
         """What is asked of the teacher.
 
         n_heads (Optional[int]): See TeacherHead.scores.
-        RETURNS (Reading): For `PipelineTeacher`.
+        RETURNS (Request): For `PipelineTeacher`.
         """
         temperature = 1.0 if self._is_alone else self.beam_temperature
-        return Reading(self.component, n_heads, self.prune, temperature)
+        return Request(self.component, n_heads, self.prune, temperature)
 
     @property
     def _is_alone(self) -> bool:
@@ -260,7 +260,7 @@ class _Batch:
     """The last batch: its contents, and what was asked for so far."""
 
     contents: List[Content] = field(default_factory=list)
-    readings: Dict[str, Readings] = field(default_factory=dict)
+    outputs: Dict[str, Outputs] = field(default_factory=dict)
 
 
 @contextmanager

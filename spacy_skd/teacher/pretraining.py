@@ -17,11 +17,11 @@ from ..pipeline.structured_pipe import StructuredPipe
 from ..scores import TOKEN_VECTORS
 from .attach import Callback, remove_block
 from .component import TeacherComponent
-from .fill import comes_to_all, readings_of, training_examples
+from .fill import comes_to_all, requests_of, training_examples
 from .pipeline_teacher import (
     PipelineTeacher,
     PipelineTeacherHead,
-    Reading,
+    Request,
     random_state_kept,
 )
 from .token_vectors import TokenVectors
@@ -68,8 +68,8 @@ def pretrain_encoders(
 
     def after_init(nlp: Language) -> None:
         remove_block(nlp.config, "after_init", PRETRAIN_ENCODERS)
-        readings = vector_readings(nlp)
-        encoders = _encoders(nlp, readings)
+        requests = vector_requests(nlp)
+        encoders = _encoders(nlp, requests)
         if not encoders:
             raise ValueError(
                 "There are no encoders to pretrain: no student has a teacher with token vectors "
@@ -80,7 +80,7 @@ def pretrain_encoders(
 
         def first_update(*args: Any, **kwargs: Any) -> Any:
             if encoders:
-                _pretrain(nlp, encoders, readings, steps, learn_rate, dropout)
+                _pretrain(nlp, encoders, requests, steps, learn_rate, dropout)
                 encoders.clear()
                 if vars(nlp).get("update") is first_update:
                     del nlp.update
@@ -160,17 +160,17 @@ class _Encoder:
 def _pretrain(
     nlp: Language,
     encoders: List[_Encoder],
-    readings: Dict[str, Tuple[PipelineTeacher, Reading]],
+    requests: Dict[str, Tuple[PipelineTeacher, Request]],
     steps: int,
     learn_rate: float,
     dropout: float,
 ) -> None:
-    """Pretrain encoders. Other arguments: from `vector_readings`, and of `pretrain_encoders`."""
+    """Pretrain encoders. Other arguments: from `vector_requests`, and of `pretrain_encoders`."""
     learners = [name for encoder in encoders for name in encoder.learners]
     msg.info(f"Pretraining the encoders of {learners}: {steps:,} updates come first")
     n_parts = nlp.config.interpolate()["training"]["accumulate_gradient"]
     # What training will ask for as well, where that can be kept: so a text is read once.
-    later = [(teacher, reading) for teacher, reading in readings_of(nlp) if teacher.has_cache]
+    later = [(teacher, request) for teacher, request in requests_of(nlp) if teacher.has_cache]
     with random_state_kept():
         later = later if later and comes_to_all(nlp) else []
     rate: Any = warmup_linear(learn_rate, max(1, round(_WARMUP * steps)), steps)
@@ -189,12 +189,12 @@ def _pretrain(
         batch = next(batches)
         is_told = step >= steps - max(1, round(_REPORTED * steps))
         for part in subdivide_batch(batch, n_parts):
-            for teacher, reading in later:
+            for teacher, request in later:
                 if not teacher.is_full:
-                    teacher.scores(reading, part)
+                    teacher.scores(request, part)
             for encoder in encoders:
-                teacher, reading = readings[encoder.learners[0]]
-                found = teacher.scores(reading, part)
+                teacher, request = requests[encoder.learners[0]]
+                found = teacher.scores(request, part)
                 assert isinstance(found, TokenVectors)
                 encoder.update(part, found, is_told)
         for encoder in encoders:
@@ -210,15 +210,15 @@ def _pretrain(
         )
 
 
-def vector_readings(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]:
+def vector_requests(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Request]]:
     """What students' encoders ask of their teachers. Where several components of a teacher listen
     to one encoder, it is asked for the vectors of the first of them.
 
     nlp (Language): The pipeline, its teacher attached.
-    RETURNS (Dict[str, Tuple[PipelineTeacher, Reading]]): By the student's component, for those that
+    RETURNS (Dict[str, Tuple[PipelineTeacher, Request]]): By the student's component, for those that
         are enabled and whose teacher has token vectors.
     """
-    readings: Dict[str, Tuple[PipelineTeacher, Reading]] = {}
+    requests: Dict[str, Tuple[PipelineTeacher, Request]] = {}
     asked: List[Tuple[PipelineTeacher, Any, str]] = []
     # Of all components: whichever are enabled, the teacher is asked for the same.
     for name, pipe in nlp.components:
@@ -236,8 +236,8 @@ def vector_readings(nlp: Language) -> Dict[str, Tuple[PipelineTeacher, Reading]]
             component = next(same, component)
             asked.append((teacher, block, component))
         wanted = TeacherComponent(component, TOKEN_VECTORS)
-        readings[name] = teacher, Reading(wanted)
-    return {name: readings[name] for name in nlp.pipe_names if name in readings}
+        requests[name] = teacher, Request(wanted)
+    return {name: requests[name] for name in nlp.pipe_names if name in requests}
 
 
 def _encoders(nlp: Language, students: Iterable[str]) -> List[_Encoder]:

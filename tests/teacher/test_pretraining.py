@@ -326,11 +326,11 @@ def test_it_does_not_matter_who_asks(
     text: str, cnn_teacher: Path, init_student: Callable[..., Language]
 ) -> None:
     nlp = init_student({"paths.teacher": str(cnn_teacher)}, text)
-    readings = pretraining.vector_readings(nlp)
-    assert set(readings) == {"ner", "parser"}
+    requests = pretraining.vector_requests(nlp)
+    assert set(requests) == {"ner", "parser"}
     with nlp.select_pipes(disable="ner"):
-        (alone,) = pretraining.vector_readings(nlp).values()
-    assert alone == readings["parser"] and alone[1].component.name == "ner"
+        (alone,) = pretraining.vector_requests(nlp).values()
+    assert alone == requests["parser"] and alone[1].component.name == "ner"
 
 
 def test_a_cache_that_takes_no_more_stops_nothing(

@@ -41,9 +41,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> List[int]:
     calls: List[int] = []
     compute = PipelineTeacher._compute
 
-    def recorded(self: Any, reading: Any, examples: Any, *args: Any) -> Any:
+    def recorded(self: Any, request: Any, examples: Any, *args: Any) -> Any:
         calls.append(len(examples))
-        return compute(self, reading, examples, *args)
+        return compute(self, request, examples, *args)
 
     monkeypatch.setattr(PipelineTeacher, "_compute", recorded)
     return calls

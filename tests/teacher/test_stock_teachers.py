@@ -16,15 +16,15 @@ from spacy.training import Example
 from spacy_skd.pipeline.gold import gold_tags
 from spacy_skd.schemes import TagScheme
 from spacy_skd.scores import LOG_ZERO, ChainSequences
-from spacy_skd.teacher.beams import search
-from spacy_skd.teacher.entries import in_common, join_docs, split_docs
-from spacy_skd.teacher.parses import Parses, arc_log_probs, softmax
-from spacy_skd.teacher.readings import (
+from spacy_skd.teacher.analyses import (
     beam_entities,
     beam_parses,
     set_entities,
     set_parses,
 )
+from spacy_skd.teacher.beams import search
+from spacy_skd.teacher.entries import in_common, join_docs, split_docs
+from spacy_skd.teacher.parses import Parses, arc_log_probs, softmax
 
 POSTERIOR = {"@losses": "spacy-skd.PosteriorKL.v1"}
 KL = {"@losses": "spacy-skd.SubstructureKL.v1"}
