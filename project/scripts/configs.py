@@ -75,16 +75,19 @@ def read_corpora(paths: Dict[str, Path], lang: str) -> Tuple[Language, Dict[str,
         shares = [share for corpus in corpora.values() for share in corpus.kept.values()]
         return min(shares, default=1.0), nlp, corpora
 
-    best = read(blank(lang))
+    usual = best = read(blank(lang))
     if best[0] < WORTH_A_WORD:
         for tokenizer in [*OTHERS.get(lang, ()), RULES]:
+            if tokenizer == usual[1].config["nlp"]["tokenizer"]:
+                continue
             try:
                 other = read(spacy.blank(lang, config={"nlp": {"tokenizer": tokenizer}}))
             except ImportError:
                 continue
-            if other[0] > best[0]:
-                best = other
-                msg.info(f"Texts are taken apart as the corpora are: {tokenizer}")
+            best = max(best, other, key=lambda found: found[0])
+    if best is not usual:
+        tokenizer = best[1].config["nlp"]["tokenizer"]
+        msg.info(f"Texts are taken apart as the corpora are: {tokenizer}")
     return best[1:]
 
 

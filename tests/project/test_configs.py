@@ -111,7 +111,7 @@ def test_wide_teachers_take_more_updates_of_a_small_corpus(configs, rate, share)
     assert found == pytest.approx(share * shipped, rel=0.01)
 
 
-def test_of_much_raw_text_some_is_read(configs, write, tmp_path):
+def test_of_much_raw_text_some_is_read(configs):
     config = load_config(configs.SHIPPED / "fast.cfg", interpolate=False)
     wanted = config["training"]["max_steps"] * configs.BATCH // 2 * 1.2
     for n_tokens, every in ((wanted * 1.9, None), (wanted * 5.1, 5)):
@@ -251,6 +251,17 @@ def test_texts_are_taken_apart_as_the_corpora_are(configs, tmp_path):
     assert found["fast"]["nlp"]["pipeline"] == ["ner", "parser"]
     nlp = spacy.util.load_model_from_config(found["baseline"], auto_fill=True)
     assert [token.text for token in nlp.make_doc("昨天睡觉")] == ["昨天", "睡觉"]
+
+
+def test_no_corpus_is_read_twice_with_one_tokenizer(configs, tmp_path, monkeypatch):
+    read, calls = configs.read_corpus, []
+    monkeypatch.setattr(configs, "read_corpus", lambda *a: calls.append(a) or read(*a))
+    # The tokenizer, by rules, makes one token of the entity and what follows.
+    words, ents = ["Ada", "mag", "nie"], ["B-X", "O", "O"]
+    doc = Doc(spacy.blank("de").vocab, words, [False, True, False], ents=ents)
+    DocBin(docs=[doc]).to_disk(tmp_path / "corpus.spacy")
+    _, corpora = configs.read_corpora({"train": tmp_path / "corpus.spacy"}, "de")
+    assert len(calls) == 1 and corpora["train"].kept["ner"] < configs.WORTH_A_WORD
 
 
 def test_docs_without_text_annotate_nothing(configs, tmp_path):
