@@ -1,7 +1,5 @@
 """`spacy skd vectors`: what a teacher knows of words on their own, as static vectors."""
 
-import os
-import tempfile
 from collections import Counter
 from hashlib import sha256
 from importlib.util import find_spec
@@ -10,7 +8,6 @@ from typing import Annotated, List, Optional, Tuple
 
 import srsly
 from spacy.cli._util import Arg, Opt, import_code, setup_gpu
-from spacy.language import Language
 from wasabi import msg
 
 from ..corpora.raw import RawCorpus
@@ -19,6 +16,7 @@ from ..teacher.digests import digest_of_teacher
 from ..teacher.lexicon import Lexicon, WordReader, count_words
 from .app import Code, errors_in_a_sentence, skd
 from .held_out import stamp
+from .whole_files import whole_folder
 
 _WIDTH = 128
 _N_NGRAMS = 50_000
@@ -100,19 +98,20 @@ def vectors_cli(
                 "--ngrams needs PyTorch: pip install spacy_skd[vectors], or set it to 0."
             )
         setup_gpu(use_gpu)
-        lexicon, kept, lang = make_lexicon(
-            find(teacher),
-            words,
-            frequent=frequent,
-            min_count=min_count,
-            width=width,
-            attr=attr,
-            component=component,
-            gpu_id=use_gpu,
-        )
-        width = lexicon.vectors.shape[1]
-        nlp, spelled = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", n_ngrams)
-        save(nlp, output_dir)
+        with whole_folder(output_dir) as folder:
+            lexicon, kept, lang = make_lexicon(
+                find(teacher),
+                words,
+                frequent=frequent,
+                min_count=min_count,
+                width=width,
+                attr=attr,
+                component=component,
+                gpu_id=use_gpu,
+            )
+            width = lexicon.vectors.shape[1]
+            nlp, spelled = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", n_ngrams)
+            nlp.to_disk(folder)
     size = nlp.vocab.vectors.data.nbytes / 1e6
     if n_ngrams:
         msg.good(f"Their n-grams keep {spelled:.0%} of these vectors")
@@ -121,16 +120,6 @@ def vectors_cli(
         f"keep {kept:.0%} of the variance ({size:,.0f} MB): {output_dir}"
     )
     print(f"--paths.vectors {output_dir}")
-
-
-def save(nlp: Language, output_dir: Path) -> None:
-    """Save a pipeline whole, in the place of what is there."""
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".writing-") as folder:
-        nlp.to_disk(Path(folder) / "vectors")
-        if output_dir.exists():
-            os.replace(output_dir, Path(folder) / "replaced")
-        os.replace(Path(folder) / "vectors", output_dir)
 
 
 def keep_lexicon(
@@ -162,11 +151,12 @@ def keep_lexicon(
     if path.exists():
         return path
     try:
-        lexicon, _, _ = make_lexicon(teacher, texts, frequent=frequent, gpu_id=gpu_id)
+        with whole_folder(path) as unfinished:
+            lexicon, _, _ = make_lexicon(teacher, texts, frequent=frequent, gpu_id=gpu_id)
+            lexicon.to_pipeline(lang, f"{lang}_lexicon", _N_NGRAMS)[0].to_disk(unfinished)
     except ValueError as error:
         msg.warn(f"The student gets no vectors of words. {error}")
         return None
-    save(lexicon.to_pipeline(lang, f"{lang}_lexicon", _N_NGRAMS)[0], path)
     return path
 
 

@@ -1,8 +1,10 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 import os
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -15,3 +17,21 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     unfinished = path.with_name(f".{path.name}.writing")
     write(unfinished)
     os.replace(unfinished, path)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Make a folder, in the place of one that is there, unless an error is raised meanwhile. Work
+    that takes long goes inside: a place that can't be written to is found out before it.
+
+    path (Path): The folder.
+    YIELDS (Path): Another path, to be made a folder instead.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, so that os.replace does not cross file systems.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as temporary:
+        unfinished = Path(temporary) / "unfinished"
+        yield unfinished
+        if path.exists():
+            os.replace(path, Path(temporary) / "replaced")
+        os.replace(unfinished, path)

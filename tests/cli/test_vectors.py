@@ -198,7 +198,10 @@ def test_without_pytorch(
     run(stock_teacher, words, tmp_path / "out", *WIDTH, "--ngrams", 0)
 
 
-def test_a_folder_that_cannot_be_made_is_said(cnn_teacher: Path, words: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_said_before_words_are_read(
+    cnn_teacher: Path, words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors_module, "make_lexicon", None)
     message = run(cnn_teacher, words, words / "out", *WIDTH, fails=True)
     assert str(words) in message.replace("\n", "")
 
