@@ -154,8 +154,8 @@ def fetch(name: str, output_dir: Path) -> str:
             )
         if digest != SHA256.get(name, digest):
             raise ValueError(
-                f"The weights of {name!r} from the {source} has the sha256 {digest} instead of "
-                f"{SHA256[name]}: it is damaged or not this model, so nothing was kept."
+                f"The weights of {name!r} from the {source} have the sha256 {digest} instead of "
+                f"{SHA256[name]}: they are damaged or not this model's, so nothing was kept."
             )
         srsly.write_json(target / RECORD, {"name": name, "source": source, "sha256": digest})
         if output_dir.is_dir():

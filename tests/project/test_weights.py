@@ -87,7 +87,7 @@ def test_known_checksum_holds_for_the_hub_too(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(weights.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(weights.requests, "head", lambda *args, **kwargs: response)
     monkeypatch.setattr(weights, "snapshot_download", lambda name, **kwargs: str(snapshot))
-    with pytest.raises(ValueError, match="Hugging Face hub has the sha256"):
+    with pytest.raises(ValueError, match="Hugging Face hub have the sha256"):
         weights.fetch(weights.MINILM, tmp_path / "model")
     assert weights.fetch("another/model", tmp_path / "model") == "Hugging Face hub"
     assert weights.is_verified("another/model", tmp_path / "model")
