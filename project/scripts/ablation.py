@@ -18,6 +18,8 @@ from spacy import util
 from thinc.api import Config
 from wasabi import MarkdownRenderer, msg
 
+from spacy_skd.cli.student_config import set_max_steps
+
 TRAIN = Path(__file__).parent / "train.py"
 RECURRENCE, WORD_DROPOUT, LEXICON, SPELLING = "recurrence", "word dropout", "lexicon", "spelling"
 TEACHER, RAW, PRETRAINING = "teacher", "raw text", "pretraining"
@@ -65,7 +67,7 @@ def make_config(path: Path, parts: Collection[str], steps: int) -> Config:
     RETURNS (Config): The config, not interpolated.
     """
     config = util.load_config(path, interpolate=False)
-    config["training"]["max_steps"] = steps
+    set_max_steps(config, steps)
     config["training"]["eval_frequency"] = max(1, steps // 8)
     if TEACHER not in parts:
         leave_out_teacher(config)
@@ -124,13 +126,13 @@ def train(
     return path
 
 
-def collect(paths: Dict[str, Path], corpus: Path) -> Dict[str, Dict[str, Any]]:
+def collect(paths: Dict[str, Path], seeds: str, corpus: Path) -> Dict[str, Dict[str, Any]]:
     """RETURNS (Dict[str, Dict[str, Any]]): Summaries of the seeds by variant and metric."""
     found: Dict[str, Dict[str, Any]] = {}
     for name, path in paths.items():
         scores = [
             evaluate(folder, {"dev": corpus}, f"{name} {seed}")["splits"]["dev"][MODE]
-            for seed, folder in find_seeds(path).items()
+            for seed, folder in find_seeds(path, seeds).items()
         ]
         found[name] = {
             metric: summarize([score[metric] for score in scores])
@@ -195,7 +197,7 @@ def main(
     parts_of = variants()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         paths = dict(zip(parts_of, pool.map(run, parts_of.items()), strict=True))
-    found = collect(paths, dev)
+    found = collect(paths, seeds, dev)
     shown = [title for metric, title in METRICS.items() if metric in found[WHOLE]]
     header = ["", *(cell for title in shown for cell in (title, ""))]
     rows = make_rows(found)

@@ -15,7 +15,7 @@ from thinc.api import Config
 from wasabi import msg
 from windows import Transformer, read_transformer
 
-from spacy_skd.cli.student_config import MIXED, only
+from spacy_skd.cli.student_config import MIXED, only, set_max_steps
 from spacy_skd.corpora.raw import RawCorpus
 from spacy_skd.sentence_counts import JOIN_LENGTH, are_single_sentences
 
@@ -45,6 +45,10 @@ WORTH_A_WORD, ENOUGH = 0.95, 0.5
 
 # Docs are cut where long ones make updates so many times as large as they should be.
 TOO_LARGE = 2.0
+# Also where one is longer than those of EWT and MASC, which are no trouble: it is an update on its
+# own, of which a transformer takes a third of a megabyte a token and more. Of annotated and of raw
+# text, and to what they are cut then.
+LONGEST, LONGEST_RAW, CUT = 8_000, 25_000, 2_000
 
 
 def blank(lang: str) -> Language:
@@ -156,12 +160,33 @@ def check_texts(name: str, lang: str, paths: Dict[str, Path], raw: Optional[Path
             )
 
 
+def warn_of_texts(corpora: Dict[str, Contents], raw: Optional[Contents]) -> None:
+    """Warn of what makes scores other than they should be.
+
+    corpora (Dict[str, Contents]): "train", "dev" and "test".
+    raw (Optional[Contents]): Raw text.
+    """
+    learned = corpora["train"].texts | (raw.texts if raw is not None else set())
+    for split in ("dev", "test"):
+        if known := corpora[split].texts & learned:
+            msg.warn(
+                f"{len(known)} texts of {split} are in the training corpus or the raw text, word "
+                "for word: what is evaluated on must not be trained on. Take them out."
+            )
+    roots = set.union(*(corpus.roots for corpus in corpora.values()))
+    if others := sorted(root for root in roots if root.lower() != "root"):
+        msg.warn(
+            f"Roots are called {', '.join(others)}, and every pipeline here, spaCy's own as well, "
+            "calls them ROOT, which counts as another label: call them ROOT."
+        )
+
+
 def check_names(name: str, teacher_seed: str, seeds: str, packaged_seed: int) -> None:
     """RAISES (ValueError): If a later step of the workflow would fail for one of them."""
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(
             f'The corpus is called "{name}", which becomes part of a package\'s name: take letters '
-            "from a to z, digits and underscores alone (--vars.name)."
+            "from a to z, digits and underscores alone, and no digit first (--vars.name)."
         )
     if not re.fullmatch(r"\d+", teacher_seed):
         raise ValueError(
@@ -191,7 +216,7 @@ def scaled(config: Config, least: float, n_tokens: int) -> Config:
     for key in ("eval_frequency", "patience"):
         training[key] = round(training[key] * factor)
     # After the last update too: spaCy evaluates at multiples alone.
-    training["max_steps"] = n_evaluations * training["eval_frequency"]
+    set_max_steps(config, n_evaluations * training["eval_frequency"])
     rate = config["training"]["optimizer"]["learn_rate"]
     if isinstance(rate, dict):
         rate["warmup_steps"] = round(rate["warmup_steps"] * factor)
@@ -271,13 +296,17 @@ def lengths_of_docs(
     for name in NAMES:
         read = [train, raw] if raw is not None and name in DISTILLED else [train]
         found[name] = {}
+        limits = (LONGEST, LONGEST_RAW)
         if max(corpus.tokens_a_batch for corpus in read) > TOO_LARGE * BATCH:
             found[name]["max_length"] = BATCH
+        elif any(max(corpus.lengths) > limit for corpus, limit in zip(read, limits)):
+            found[name]["max_length"] = CUT
         if "parser" in tasks and any(are_single_sentences(c.n_sentences) for c in read):
             found[name]["join_length"] = JOIN_LENGTH
     # Students read all that the others do.
     if "max_length" in found["fast"]:
-        msg.info(f"Docs are long: in training they are cut at sentence ends, to {BATCH} tokens")
+        length = found["fast"]["max_length"]
+        msg.info(f"Docs are long: in training they are cut at sentence ends, to {length:,} tokens")
     if "join_length" in found["fast"]:
         msg.info(
             "Nearly all docs are one sentence: in training they are joined, to up to "
@@ -322,7 +351,9 @@ def main(
     dev: Annotated[Path, typer.Argument(help="What pipelines are chosen on")],
     test: Annotated[Path, typer.Argument(help="What they are tested on")],
     lang: Annotated[str, typer.Option(help="The corpus's language, as spaCy calls it")] = "en",
-    raw: Annotated[Optional[Path], typer.Option(help="Raw text for the students")] = None,
+    raw_path: Annotated[
+        Optional[str], typer.Option("--raw", help="Raw text for the students")
+    ] = None,
     transformer: Annotated[Optional[Path], typer.Option(help="The teacher's transformer")] = None,
     teacher_seed: Annotated[str, typer.Option(help="The teacher's seed")] = "0",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by spaces")] = "0",
@@ -333,11 +364,19 @@ def main(
     """
     paths = {"train": train, "dev": dev, "test": test}
     try:
+        # As a Path, nothing is the folder that all of this is in.
+        if raw_path == "":
+            raise ValueError(
+                "The path of raw text is empty: give texts, or, where there are none, the training "
+                "corpus again (--vars.raw)."
+            )
+        raw = Path(raw_path) if raw_path is not None else None
         check_names(output_dir.name, teacher_seed, seeds, packaged_seed)
         check_texts(output_dir.name, lang, paths, raw)
         nlp, corpora = read_corpora(paths, lang)
         texts = read_raw(raw, nlp) if raw is not None else None
         tasks = tasks_of(corpora, paths, lang)
+        warn_of_texts(corpora, texts)
         lengths = lengths_of_docs(corpora["train"], texts, tasks)
         n_tokens = corpora["train"].n_tokens
         if transformer is None:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Set, Tuple
 
 import numpy
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_skd.corpora.raw import RawCorpus, read_docs
+from spacy_skd.corpora.raw import RawCorpus, make_doc, read_docs
 from spacy_skd.pipeline.gold import gold_parse
 from spacy_skd.sentence_counts import count_sentences
 
@@ -17,6 +17,8 @@ from spacy_skd.sentence_counts import count_sentences
 BATCH, TOLERANCE = 500, 1.2
 # Tokens whose words are kept, for what hangs on words.
 _SAMPLE = 200_000
+# Tokens of a text that says who wrote it: shorter ones, such as greetings, come up again.
+_OWN = 20
 
 
 @dataclass
@@ -28,12 +30,22 @@ class Contents:
         of entities, and of heads, that are on tokens of the language's tokenizer.
     n_sentences (List[int]): The sentences of each parsed doc, or of each raw text.
     words (List[List[str]]): Words of its first docs.
+    texts (Set[int]): Hashes of its texts, but for short ones.
+    roots (Set[str]): What it calls roots.
     """
 
     lengths: List[int] = field(default_factory=list)
     kept: Dict[str, float] = field(default_factory=dict)
     n_sentences: List[int] = field(default_factory=list)
     words: List[List[str]] = field(default_factory=list)
+    texts: Set[int] = field(default_factory=set)
+    roots: Set[str] = field(default_factory=set)
+
+    def add(self, doc: Doc) -> None:
+        """Count a doc in."""
+        self.lengths.append(len(doc))
+        if len(doc) >= _OWN:
+            self.texts.add(hash(doc.text.strip()))
 
     @property
     def n_tokens(self) -> int:
@@ -58,6 +70,10 @@ def read_corpus(path: Path, nlp: Language) -> Contents:
     """
     if not path.is_file():
         raise ValueError(f"Can't find the corpus {path}: check the path.")
+    if path.suffix != ".spacy":
+        raise ValueError(
+            f"The corpus {path} is not called .spacy, and `spacy train` reads no other."
+        )
     found = Contents()
     # Of entities, then of heads: how many there are, and how many there are on its tokens.
     counts = {"ner": numpy.zeros(2), "parser": numpy.zeros(2)}
@@ -66,13 +82,14 @@ def read_corpus(path: Path, nlp: Language) -> Contents:
         if not len(doc):
             continue
         eg = Example(_predicted(doc, nlp, path), doc)
-        found.lengths.append(len(doc))
+        found.add(doc)
         if n_words < _SAMPLE:
             found.words.append([token.text for token in eg.predicted])
             n_words += len(eg.predicted)
         counts["ner"] += _entities(eg)
         if doc.has_annotation("DEP") and doc.has_annotation("HEAD"):
             counts["parser"] += _heads(eg)
+            found.roots.update(token.dep_ for token in doc if token.dep and token.head.i == token.i)
             found.n_sentences.append(count_sentences(doc))
     if not found.lengths:
         raise ValueError(f"There is no text in the corpus {path}.")
@@ -90,7 +107,7 @@ def read_raw(path: Path, nlp: Language) -> Contents:
     """
     found = Contents()
     for eg in RawCorpus(path)(nlp):
-        found.lengths.append(len(eg.predicted))
+        found.add(eg.predicted)
         found.n_sentences.append(count_sentences(eg.predicted))
     if not found.n_tokens:
         raise ValueError(f"There is no text in the raw text {path}.")
@@ -101,12 +118,7 @@ def _predicted(doc: Doc, nlp: Language, path: Path) -> Doc:
     """A doc as spaCy's Corpus makes it for training."""
     if doc.has_unknown_spaces:
         return Doc(nlp.vocab, words=[token.text for token in doc])
-    if len(doc.text) > nlp.max_length:
-        raise ValueError(
-            f"There is a doc of {len(doc.text):,} characters in {path}, and a pipeline takes no "
-            f"more than {nlp.max_length:,}: cut it."
-        )
-    return nlp.make_doc(doc.text)
+    return make_doc(doc.text, nlp, str(path))
 
 
 def _is_same(eg: Example) -> bool:

@@ -1,7 +1,7 @@
 """Score trained pipelines on gold and on predicted tokens and sentence boundaries."""
 
 from pathlib import Path
-from typing import Annotated, Any, Dict, Iterator, List, Tuple
+from typing import Annotated, Any, Dict, Iterator, List, Optional, Tuple
 
 import spacy
 import srsly
@@ -19,23 +19,33 @@ SHOWN = ("ents_f", "dep_uas", "dep_las")
 Pipelines = Dict[str, Dict[str, Path]]  # folders by name and seed
 
 
-def find_seeds(path: Path) -> Dict[str, Path]:
+def find_seeds(path: Path, asked: Optional[str] = None) -> Dict[str, Path]:
     """The trained pipelines of a folder. A seed without a record has not been trained to the end.
 
     path (Path): A folder that `train.py` wrote, or a pipeline's own.
+    asked (Optional[str]): The seeds to take, with spaces between them; None: all.
     RETURNS (Dict[str, Path]): Pipeline folders by seed; a pipeline of its own has the seed "-".
-    RAISES (ValueError): Where there is none.
+    RAISES (ValueError): Where there is none, or not all that are asked for.
     """
+    if (path / "meta.json").exists():
+        return {"-": path}
     records = path.glob("seed-*/run.json")
     seeds = {p.parent.name[len("seed-") :]: p.parent / "model-best" for p in records}
-    if not seeds and not (path / "meta.json").exists():
+    if not seeds:
         raise ValueError(f"{path} holds neither a pipeline nor any complete seed-*: train first.")
-    return dict(sorted(seeds.items())) or {"-": path}
+    wanted = sorted(seeds) if asked is None else asked.split()
+    if missing := [f"seed-{seed}" for seed in wanted if seed not in seeds]:
+        raise ValueError(f"{path} holds no complete {', '.join(missing)}: train first.")
+    return {seed: seeds[seed] for seed in wanted}
 
 
-def split_arguments(arguments: List[str]) -> Tuple[Dict[str, Path], Pipelines]:
+def split_arguments(
+    arguments: List[str], seeds: Optional[str] = None
+) -> Tuple[Dict[str, Path], Pipelines]:
     """Tell corpora, [SPLIT=]FILE.spacy, from pipelines, NAME=FOLDER.
 
+    arguments (List[str]): What is given on the command line.
+    seeds (Optional[str]): Which of the pipelines' seeds to take, with spaces between them.
     RETURNS (Tuple[Dict[str, Path], Pipelines]): The corpora by split, which is a file's stem unless
         it is told, and the pipelines.
     RAISES (ValueError): Where one of them does not exist, a kind is missing or two corpora have one
@@ -47,7 +57,7 @@ def split_arguments(arguments: List[str]) -> Tuple[Dict[str, Path], Pipelines]:
         name, equals, rest = argument.partition("=")
         path = Path(rest if equals else name)
         if equals and path.suffix != ".spacy":
-            pipelines[name] = find_seeds(path)
+            pipelines[name] = find_seeds(path, seeds)
             continue
         split = name if equals else path.stem
         if not path.exists():
@@ -97,13 +107,14 @@ def evaluate(folder: Path, corpora: Dict[str, Path], title: str) -> Dict[str, An
 def main(
     output: Annotated[Path, typer.Argument(help="JSON file to write")],
     arguments: Annotated[List[str], typer.Argument(help="[SPLIT=]FILE.spacy ... NAME=FOLDER ...")],
+    seeds: Annotated[Optional[str], typer.Option(help="Seeds, separated by spaces")] = None,
     gpu_id: Annotated[int, typer.Option(help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
     """Score each pipeline, in each of its seeds, on each corpus: on gold tokens and sentences, on
     gold tokens with the pipeline's own sentences, and on raw text.
     """
     try:
-        corpora, pipelines = split_arguments(arguments)
+        corpora, pipelines = split_arguments(arguments, seeds)
     except ValueError as err:
         msg.fail(str(err), exits=1)
     setup_gpu(gpu_id)

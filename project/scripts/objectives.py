@@ -17,6 +17,8 @@ from spacy import util
 from thinc.api import Config
 from wasabi import msg
 
+from spacy_skd.cli.student_config import set_max_steps
+
 TRAIN = Path(__file__).parent / "train.py"
 CONFIG = Path(__file__).parents[2] / "configs" / "distill.cfg"
 
@@ -84,7 +86,7 @@ def make_config(task: str, objective: str, settings: Dict[str, Any], steps: int)
     config["nlp"]["pipeline"] = [task]
     config["components"] = {task: config["components"][task]}
     config["training"]["score_weights"] = SCORE_WEIGHTS[task]
-    config["training"]["max_steps"] = steps
+    set_max_steps(config, steps)
     config["training"]["eval_frequency"] = max(1, steps // 4)
     # What all have in common would hide what they differ in.
     config["initialize"]["after_init"] = None

@@ -12,7 +12,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import platform
 import time
 from pathlib import Path
-from typing import Annotated, Dict, List
+from typing import Annotated, Dict, List, Optional
 
 import spacy
 import srsly
@@ -65,7 +65,8 @@ def measure(
 
 def main(
     output: Annotated[Path, typer.Argument(help="JSON file to write")],
-    arguments: Annotated[List[str], typer.Argument(help="FILE.spacy NAME=FOLDER ...")],
+    arguments: Annotated[List[str], typer.Argument(help="[SPLIT=]FILE.spacy NAME=FOLDER ...")],
+    seeds: Annotated[Optional[str], typer.Option(help="Seeds, separated by spaces")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that count")] = 5,
     words: Annotated[int, typer.Option(min=1, help="Words of the corpus to annotate")] = 10_000,
 ) -> None:
@@ -74,7 +75,7 @@ def main(
     What counts is the fastest round: all that comes between makes a round slower, nothing faster.
     """
     try:
-        corpora, found = split_arguments(arguments)
+        corpora, found = split_arguments(arguments, seeds)
     except ValueError as err:
         msg.fail(str(err), exits=1)
     folders = {name: next(iter(seeds.values())) for name, seeds in found.items()}

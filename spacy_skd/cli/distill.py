@@ -40,6 +40,7 @@ from .student_config import (
     make_config,
     place_of_corpus,
     readers_of,
+    set_max_steps,
     with_attach_block,
     with_raw,
     with_teacher,
@@ -170,6 +171,8 @@ def student_config(
     else:
         with show_validation_error(config_path):
             given = with_attach_block(util.load_config(config_path, interpolate=False))
+    if isinstance(steps := overrides.get("training.max_steps"), int):
+        set_max_steps(given, steps)
     with show_validation_error(config_path):
         text = given.to_str(interpolate=False)
         config = Config().from_str(text, interpolate=False, overrides=overrides)

@@ -150,6 +150,21 @@ def only(config: Config, kept: Collection[str]) -> Config:
     return config
 
 
+def set_max_steps(config: Config, steps: int) -> None:
+    """Change a config in place: it has so many updates, and a learning rate whose schedule ended
+    with them still does.
+
+    config (Config): The config, not interpolated.
+    steps (int): Updates.
+    """
+    training = config.setdefault("training", {})
+    rate = training.get("optimizer", {}).get("learn_rate")
+    ends = isinstance(rate, dict) and "total_steps" in rate
+    if ends and rate["total_steps"] == training.get("max_steps"):
+        rate["total_steps"] = steps
+    training["max_steps"] = steps
+
+
 def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> Config:
     """A config whose students learn from a teacher. What it says already of how they do is kept;
     components of ours that learn from gold alone learn from the teacher too.

@@ -828,5 +828,6 @@ def test_the_config_of_a_run_is_for_spacy_train(
         str(cnn_teacher), None, [texts], None, tmp_path / "out", {"training.max_steps": 3}
     )
     assert config["training"]["max_steps"] == 3
+    assert config["training"]["optimizer"]["learn_rate"]["total_steps"] == 3
     assert config["corpora"]["train"]["corpora"]["raw"]["path"].endswith("train.jsonl")
     assert config["initialize"]["before_init"]["cache"].endswith("teacher-scores.sqlite")

@@ -45,7 +45,9 @@ def test_the_whole_is_the_fast_student(ablation):
     config = ablation.make_config(FAST, ablation.PARTS, 800)
     assert config["training"].pop("max_steps") == 800
     assert config["training"].pop("eval_frequency") == 100
+    assert config["training"]["optimizer"]["learn_rate"].pop("total_steps") == 800
     shipped = load_config(FAST)
+    del shipped["training"]["optimizer"]["learn_rate"]["total_steps"]
     for key in ("max_steps", "eval_frequency"):
         del shipped["training"][key]
     assert config == shipped

@@ -93,6 +93,7 @@ def test_a_larger_corpus_takes_more_updates(configs, n_tokens, factor):
         assert config["training"]["max_steps"] % config["training"]["eval_frequency"] == 0
         rates = [c["training"]["optimizer"]["learn_rate"] for c in (config, shipped)]
         assert rates[0]["warmup_steps"] == pytest.approx(rates[1]["warmup_steps"] * times, abs=1)
+        assert rates[0]["total_steps"] == config["training"]["max_steps"]
 
 
 def test_the_baseline_is_spacy_s_own(configs):
@@ -136,11 +137,37 @@ def test_what_is_evaluated_on_is_no_raw_text(configs, write, tmp_path):
     assert code == 1 and "dev.spacy is in" in message and "must not be trained on" in message
     code, message = run(configs, *arguments, splits[2])
     assert code == 1 and "test.spacy is in" in message
-    assert run(configs, *arguments, splits[0])[0] == 0
+    code, message = run(configs, *arguments, splits[0])
+    assert code == 0 and "word for word" not in message
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "masc.jsonl").write_text('{"text": "Ada sleeps."}')
     code, message = run(configs, *arguments, tmp_path / "corpus" / "masc.jsonl")
     assert code == 1 and "masc.jsonl is English" in message
+
+
+def test_texts_that_are_evaluated_on_are_found_wherever_they_are(configs, write, tmp_path):
+    nlp, splits = spacy.blank("de"), write()
+    long, short = "Das ist ein Text. " * 10, "Guten Tag!"
+    texts = {"train": [long * 2], "dev": [long, short], "test": [long * 2, long * 3]}
+    for split, path in zip(texts, splits, strict=True):
+        docs = [make_doc(nlp, True, False), *map(nlp.make_doc, texts[split])]
+        DocBin(docs=docs).to_disk(path)
+    raw = tmp_path / "all.jsonl"
+    raw.write_text("\n".join(srsly.json_dumps({"text": f" {t}"}) for t in [long, short]))
+    code, message = run(configs, tmp_path / "out", *splits, "--lang", "de", "--raw", raw)
+    assert code == 0
+    assert "1 texts of dev are in" in message and "1 texts of test are in" in message
+
+
+def test_roots_by_another_name_are_worth_a_word(configs, tmp_path):
+    splits = [str(tmp_path / f"{split}.spacy") for split in ("train", "dev", "test")]
+    for name, warned in (("root", False), ("HED", True)):
+        doc = Doc(spacy.blank("de").vocab, ["Ada", "schläft"], heads=[1, 1], deps=["nsubj", name])
+        for path in splits:
+            DocBin(docs=[doc]).to_disk(path)
+        code, message = run(configs, tmp_path / "out", *splits, "--lang", "de")
+        assert code == 0
+        assert ("Roots are called HED" in message) == warned
 
 
 def write_corpus(path, lang, docs):
@@ -206,6 +233,14 @@ def test_long_docs_are_cut_in_training(configs, tmp_path):
     readers, _, message = make(configs, tmp_path, [[SENTENCE] * 1000] * 3 + [[SENTENCE] * 2] * 9)
     assert "cut at sentence ends" in message
     assert {reader["max_length"] for reader in readers.values()} == {configs.BATCH}
+
+
+def test_one_long_doc_among_short_ones_is_cut(configs, tmp_path):
+    for n_sentences, lengths in ((2000, {0}), (3000, {configs.CUT})):
+        docs = [[SENTENCE] * 2] * 3000 + [[SENTENCE] * n_sentences]
+        readers, _, message = make(configs, tmp_path, docs)
+        assert {reader.get("max_length", 0) for reader in readers.values()} == lengths
+        assert ("to 2,000 tokens" in message) == (lengths != {0})
 
 
 def test_long_raw_texts_are_cut_for_those_who_read_them(configs, tmp_path):
@@ -333,6 +368,8 @@ def test_what_is_wrong_is_said(configs, write, tmp_path):
     assert "Can't import language zz" in message(train, dev, test, "--lang", "zz")
     (tmp_path / "text.spacy").write_text("no corpus")
     assert "is no .spacy file" in message(train, tmp_path / "text.spacy", test)
+    (tmp_path / "corpus.bin").write_bytes((tmp_path / "train.spacy").read_bytes())
+    assert "corpus.bin is not called .spacy" in message(tmp_path / "corpus.bin", dev, test)
     DocBin().to_disk(tmp_path / "empty.spacy")
     assert "There is no text" in message(train, dev, tmp_path / "empty.spacy")
     DocBin(docs=[make_doc(spacy.blank("de"), True, False)]).to_disk(tmp_path / "ents.spacy")
@@ -342,11 +379,13 @@ def test_what_is_wrong_is_said(configs, write, tmp_path):
     assert "no corpus" in message(train, dev, test, "--raw", tmp_path / "none.jsonl")
     (tmp_path / "raw.jsonl").write_text('{"text": ""}')
     assert "no text in the raw text" in message(train, dev, test, "--raw", tmp_path / "raw.jsonl")
+    assert "path of raw text is empty" in message(train, dev, test, "--raw", "")
     assert 'seed is "0 1"' in message(train, dev, test, "--teacher-seed", "0 1")
     assert 'seeds are "0,1"' in message(train, dev, test, "--seeds", "0,1")
     assert "seed 0 are to be packaged" in message(train, dev, test, "--seeds", "1 2")
-    code, printed = run(configs, tmp_path / "my-corpus", train, dev, test)
-    assert code == 1 and 'called "my-corpus"' in printed and not (tmp_path / "my-corpus").exists()
+    for name in ("my-corpus", "2024"):
+        code, printed = run(configs, tmp_path / name, train, dev, test)
+        assert code == 1 and f'called "{name}"' in printed and not (tmp_path / name).exists()
 
 
 def test_what_one_split_lacks_is_not_trained(configs, write, tmp_path):

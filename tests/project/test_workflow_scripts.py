@@ -307,6 +307,10 @@ def test_evaluate_writes_every_seed_and_says_what_is_missing(folder, load, tmp_p
         [f"test={dev}", str(dev), f"student={folder / 'out'}"]
     )
     assert corpora == {"test": dev, "dev": dev} and list(pipelines) == ["student"]
+    assert list(evaluate.find_seeds(folder / "out", "1")) == ["1"]
+    assert list(evaluate.find_seeds(folder / "out" / "seed-1" / "model-best", "0")) == ["-"]
+    with pytest.raises(ValueError, match="no complete seed-7: train first"):
+        evaluate.find_seeds(folder / "out", "0 7")
     srsly.write_json(folder / "sources.json", {"corpus": {"found_in": "x", "sha256": {}}})
     output = tmp_path / "new" / "scores.json"
     evaluate.main(output, [str(folder / "dev.spacy"), f"student={folder / 'out'}"])
