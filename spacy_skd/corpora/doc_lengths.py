@@ -1,7 +1,7 @@
 """Docs of other lengths than a corpus has: long ones cut, short ones joined."""
 
 from random import Random
-from typing import Iterable, Iterator, List, Tuple
+from typing import Dict, Iterable, Iterator, List, Tuple
 
 from spacy.language import Language
 from spacy.pipeline import Sentencizer
@@ -24,32 +24,33 @@ def joined(examples: Iterable[Example], join_length: int) -> Iterator[Example]:
     join_length (int): Each group is to have a random number of tokens, from 1 to so many, and ends
         with the doc that reaches it; 0 for examples as they are.
     YIELDS (Example): The groups, all of whose docs are parsed or none is. Categories and user data
-        are left out where docs are joined.
+        are left out where docs are joined, and docs without a token.
     """
     if not join_length:
         yield from examples
         return
     random = Random(0)
-    group: List[Example] = []
-    wanted = random.randint(1, join_length)
+    # Together, spaCy would take sentence starts of the ones from the heads of the others: those
+    # that are parsed and those that are not have a group each.
+    groups: Dict[bool, List[Example]] = {True: [], False: []}
+    wanted = {True: 0, False: 0}
     has_spaces = False
     for eg in examples:
-        # Together, spaCy would take sentence starts of the ones from the heads of the others.
-        if group and _is_parsed(eg) != _is_parsed(group[-1]):
-            yield _joined(group, has_spaces)
-            group, wanted = [], random.randint(1, join_length)
+        if not len(eg.reference):
+            continue
+        is_parsed = eg.reference.has_annotation("DEP")
+        group = groups[is_parsed]
+        if not group:
+            wanted[is_parsed] = random.randint(1, join_length)
         group.append(eg)
         # A language that is written without spaces has none between sentences either.
         has_spaces = has_spaces or any(token.whitespace_ for token in eg.reference)
-        if sum(len(eg.reference) for eg in group) >= wanted:
+        if sum(len(eg.reference) for eg in group) >= wanted[is_parsed]:
             yield _joined(group, has_spaces)
-            group, wanted = [], random.randint(1, join_length)
-    if group:
-        yield _joined(group, has_spaces)
-
-
-def _is_parsed(eg: Example) -> bool:
-    return eg.reference.has_annotation("DEP")
+            groups[is_parsed] = []
+    for group in groups.values():
+        if group:
+            yield _joined(group, has_spaces)
 
 
 def _joined(group: List[Example], has_spaces: bool) -> Example:

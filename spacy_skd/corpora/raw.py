@@ -64,9 +64,9 @@ class RawCorpus:
         YIELDS (Example): Both of its docs are without annotation.
         RAISES (ValueError): If a file holds something else, or a text that is too long.
         """
-        for i, make_doc in enumerate(self._unread_docs(nlp)):
+        for i, read in enumerate(self._unread_docs(nlp)):
             if i % self.every == 0:
-                doc = make_doc()
+                doc = read()
                 yield Example(doc, doc.copy())
 
     def _unread_docs(self, nlp: Language) -> Iterator[Callable[[], Doc]]:
@@ -74,10 +74,10 @@ class RawCorpus:
         for file in self.files:
             if kind(file) == ".spacy":
                 for doc in read_docs(file, nlp.vocab):
-                    yield partial(_without_annotation, doc, nlp)
+                    yield partial(_without_annotation, doc, nlp, str(file))
             else:
                 for where, text in _texts(file):
-                    yield partial(_make_doc, text, nlp, where)
+                    yield partial(make_doc, text, nlp, where)
 
 
 def kind(file: Path) -> str:
@@ -132,13 +132,28 @@ def _text_of(line: str, where: str) -> str:
     return text
 
 
-def _make_doc(text: str, nlp: Language, where: str) -> Doc:
+def make_doc(text: str, nlp: Language, where: str) -> Doc:
+    """Take a text apart.
+
+    text (str): The text.
+    nlp (Language): The pipeline, whose tokenizer does it.
+    where (str): What holds it, for the message.
+    RETURNS (Doc): Its tokens.
+    RAISES (ValueError): If it is too long.
+    """
     if len(text) > nlp.max_length:
         raise ValueError(
             f"There is a text of {len(text):,} characters in {where}, and a pipeline takes no more "
             f"than {nlp.max_length:,}: cut it."
         )
-    return nlp.make_doc(text)
+    try:
+        return nlp.make_doc(text)
+    except Exception as err:  # libraries for languages have their own, and limits of their own
+        raise ValueError(
+            f"There is a text of {len(text):,} characters in {where} that the tokenizer of the "
+            f'language "{nlp.lang}" can\'t read ({type(err).__name__}: {err}): cut it, or leave it '
+            "out."
+        ) from err
 
 
 def read_docs(file: Path, vocab: Vocab) -> Iterator[Doc]:
@@ -158,8 +173,8 @@ def read_docs(file: Path, vocab: Vocab) -> Iterator[Doc]:
     yield from docs.get_docs(vocab)
 
 
-def _without_annotation(doc: Doc, nlp: Language) -> Doc:
+def _without_annotation(doc: Doc, nlp: Language, where: str) -> Doc:
     if doc.has_unknown_spaces:
         # As spaCy's own reader: there is no text to make tokens of.
         return Doc(nlp.vocab, words=[token.text for token in doc])
-    return nlp.make_doc(doc.text)
+    return make_doc(doc.text, nlp, where)

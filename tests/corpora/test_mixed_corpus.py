@@ -324,12 +324,27 @@ def test_parsed_docs_are_joined_with_parsed_ones_alone(nlp):
     raw = Doc(nlp.vocab, words=list("abcdef"))
     parsed = [eg.reference for eg in short_docs(nlp, 4)]
     docs = [starts, starts, *parsed, raw, raw, *parsed, starts]
-    groups = [eg.reference for eg in joined([Example(d.copy(), d) for d in docs], 10**9)]
-    assert [doc.has_annotation("DEP") for doc in groups] == [False, True, False, True, False]
-    for i in (0, -1):
-        assert [t.is_sent_start for t in groups[i]][:6] == [t.is_sent_start for t in starts]
-    assert len(list(groups[1].sents)) == 4
-    assert groups[1].to_array("HEAD").tolist() == groups[3].to_array("HEAD").tolist()
+    examples = [Example(d.copy(), d) for d in docs]
+    with_heads, without = (eg.reference for eg in joined(examples, 10**9))
+    assert [t.text for t in with_heads] == [t.text for doc in 2 * parsed for t in doc]
+    assert with_heads.to_array("HEAD").tolist() == [
+        head for doc in 2 * parsed for head in doc.to_array("HEAD").tolist()
+    ]
+    assert len(list(with_heads.sents)) == 8
+    assert not without.has_annotation("DEP") and len(without) == 30
+    for i in (0, 6, 24):
+        of_doc = [t.is_sent_start for t in without[i : i + 6]]
+        assert of_doc == [t.is_sent_start for t in starts]
+
+
+def test_docs_between_others_are_joined_all_the_same(nlp):
+    # Every second one is parsed, or has not got a token.
+    raw, nothing = Doc(nlp.vocab, words=["a", "b"]), Doc(nlp.vocab)
+    parsed = [eg.reference for eg in short_docs(nlp, 40)]
+    for others in ([raw] * 40, [nothing] * 40):
+        docs = [doc for pair in zip(parsed, others, strict=True) for doc in pair]
+        found = lengths(joined([Example(d.copy(), d) for d in docs], 40))
+        assert sum(found) == sum(map(len, docs)) and sum(found) / len(found) > 10
 
 
 def test_words_that_are_docs_keep_their_spaces(nlp):

@@ -117,3 +117,22 @@ def test_files_of_something_else(name: str, content: bytes, message: str, tmp_pa
     nlp.max_length = 1000
     with pytest.raises(ValueError, match=message):
         list(RawCorpus(tmp_path)(nlp))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.spacy"])
+def test_what_a_tokenizer_fails_on_is_told(name: str, tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    if name == "a.txt":
+        (tmp_path / name).write_text("One.\n")
+    else:
+        DocBin(docs=[nlp("One.")]).to_disk(tmp_path / name)
+
+    class TooLong(Exception):
+        pass
+
+    def fail(text: str) -> Doc:
+        raise TooLong("input is too long")
+
+    nlp.tokenizer = fail  # as those of libraries for languages do
+    with pytest.raises(ValueError, match=f'{name} that the tokenizer of the language "en" can'):
+        list(RawCorpus(tmp_path)(nlp))
