@@ -378,6 +378,48 @@ def save_bert(folder: Path, n_layers: int) -> int:
     return len(pieces)
 
 
+def save_roberta(folder: Path) -> int:
+    """A small random transformer whose pieces are of bytes, spaces included.
+
+    RETURNS (int): How many it has.
+    """
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = ByteLevelBPETokenizer()
+    texts = [" ".join(token[0] for token in sentence) for sentence in SENTENCES]
+    pieces.train_from_iterator(texts, vocab_size=400, min_frequency=1, special_tokens=special)
+    files = pieces.save_model(str(folder))
+    RobertaTokenizerFast(*files, model_max_length=512).save_pretrained(folder)
+    fix_random_seed(1)
+    RobertaModel(
+        RobertaConfig(
+            vocab_size=pieces.get_vocab_size(),
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=514,
+            type_vocab_size=1,
+            pad_token_id=1,
+            bos_token_id=0,
+            eos_token_id=2,
+        )
+    ).save_pretrained(folder)
+    return int(pieces.get_vocab_size())
+
+
+@pytest.fixture(scope="session")
+def roberta_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher with a small random transformer whose pieces are of bytes."""
+    pytest.importorskip("spacy_transformers")
+    folder = tmp_path_factory.mktemp("roberta")
+    save_roberta(folder)
+    make_cnn(gold_docs, 0, _with_transformer(_CNN, folder)).to_disk(folder / "pipeline")
+    return folder / "pipeline"
+
+
 @pytest.fixture(scope="session")
 def transformer_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher with a small random transformer, whose heads listen to it."""
@@ -443,10 +485,28 @@ grad_factor = 1.0"""
 @pytest.fixture(scope="session")
 def curated_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher of spaCy's own components on a small random transformer of
-    spacy-curated-transformers, put together as `en_core_web_trf` is."""
+    spacy-curated-transformers."""
     pytest.importorskip("spacy_transformers")
     folder = tmp_path_factory.mktemp("curated")
-    transformer = _CURATED.format(vocab_size=save_bert(folder, 1), name=folder)
+    return _save_curated(folder, _CURATED.format(vocab_size=save_bert(folder, 1), name=folder))
+
+
+@pytest.fixture(scope="session")
+def curated_roberta_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with pieces of bytes, put together as `en_core_web_trf` is."""
+    pytest.importorskip("spacy_transformers")
+    folder = tmp_path_factory.mktemp("curated-roberta")
+    text = _CURATED.format(vocab_size=save_roberta(folder), name=folder)
+    text = text.replace("BertTransformer", "RobertaTransformer")
+    text = text.replace("BertWordpieceEncoder", "ByteBpeEncoder")
+    # The library's other loader (0.3.1) can't read what this version of tokenizers writes.
+    begin, end = text.index("@model_loaders"), text.index("[initialize.components.transformer.enc")
+    files = f'vocab_path = "{folder / "vocab.json"}"\nmerges_path = "{folder / "merges.txt"}"\n\n'
+    loader = '@model_loaders = "spacy-curated-transformers.ByteBpeLoader.v1"\n'
+    return _save_curated(folder, text[:begin] + loader + files + text[end:])
+
+
+def _save_curated(folder: Path, transformer: str) -> Path:
     nlp = make_cnn(tagged_docs, 0, _with_upstream(_STOCK, transformer, _CURATED_LISTENER))
     # Its training (0.3.1) fails with numpy 2.4, prediction does not. Begun, all moves are alike.
     rand = numpy.random.default_rng(0)

@@ -139,9 +139,16 @@ def count_words(examples: Iterable[Example]) -> "Counter[str]":
     return counts
 
 
+# Byte-level BPE, as of RoBERTa, has other pieces for a word after a space than for the same word
+# where a text begins. By the factory of the transformer: whether a token of space that comes before
+# a word has to have a space after it. Where it has, spacy-transformers would see two.
+_SPACE_AFTER = {"transformer": False, "curated_transformer": True}
+
+
 class WordReader:
-    """Reads words on their own with a teacher: each as a doc of one token, through all that runs
-    before one of its components, to the token vector that this component sees.
+    """Reads words on their own with a teacher: each as a doc of one token, as it is in the middle
+    of a text, through all that runs before one of its components, to the token vector that this
+    component sees.
 
     path (Path): The teacher's folder.
     component (Optional[str]): The component; None for the first that has token vectors, of those
@@ -162,11 +169,25 @@ class WordReader:
         self._component = TeacherComponent(self.component, TOKEN_VECTORS)
         self._pipeline = LoadedPipeline(path, [self._component], gpu_id=gpu_id)
         encoder_of(self.nlp, self.component)  # whether it has one
+        # Tokens before the word, and whether a space comes after them.
+        self._before: List[bool] = []
+        for name in self.nlp.pipe_names:
+            factory = self.nlp.get_pipe_meta(name).factory
+            if factory in _SPACE_AFTER:
+                self._before = self._needed([_SPACE_AFTER[factory]])
 
     @property
     def nlp(self) -> Language:
         """RETURNS (Language): The teacher, whose tokenizer tells what words a text has."""
         return self._pipeline.nlp
+
+    def _needed(self, before: List[bool]) -> List[bool]:
+        """RETURNS (List[bool]): What is given, or nothing where words are read alike without."""
+        words = ["the", "is", "house"]
+        self._before = []
+        alone = self.read(words)
+        self._before = before
+        return [] if numpy.allclose(self.read(words), alone, atol=1e-4) else before
 
     def tells_case(self) -> bool:
         """RETURNS (bool): Whether words that differ in case alone have different vectors."""
@@ -190,11 +211,14 @@ class WordReader:
         vocab = self.nlp.vocab
         examples = []
         for word in words:
-            doc = Doc(vocab, words=[word], spaces=[False])
+            spaces = [*self._before, False]
+            doc = Doc(vocab, words=[*[" "] * len(self._before), word], spaces=spaces)
             examples.append(Example(doc, doc.copy()))
         contents = [content_of(eg) for eg in examples]
         docs = self._pipeline.read(self._component, examples, contents, contents)
-        return to_numpy(self._pipeline.predict(self._component, docs).vectors)
+        vectors = to_numpy(self._pipeline.predict(self._component, docs).vectors)
+        n_before = len(self._before)
+        return vectors[n_before :: n_before + 1]
 
 
 def _batches(words: Sequence[str]) -> Iterator[List[int]]:

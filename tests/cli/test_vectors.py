@@ -81,6 +81,57 @@ def test_vectors_are_what_the_teacher_sees_of_a_word_alone(
     assert numpy.isfinite(found).all() and len({row.tobytes() for row in found}) == 3
 
 
+def test_words_are_read_as_after_a_space(roberta_teacher: Path) -> None:
+    """As nearly all words of a text are. Of bytes, pieces are others where a text begins."""
+    from transformers import RobertaTokenizerFast
+
+    words = ["waved", "Ada", "n't", "zebra"]
+    found = WordReader(roberta_teacher, "ner", -1).read(words)
+    nlp = spacy.load(roberta_teacher)
+    transformer: Any = nlp.get_pipe("transformer")
+    tok2vec: Any = nlp.get_pipe("ner").model.get_ref("tok2vec")  # type: ignore[attr-defined]
+
+    def read_alone() -> Any:
+        docs = [transformer(Doc(nlp.vocab, words=[word], spaces=[False])) for word in words]
+        return numpy.concatenate(tok2vec.predict(docs))
+
+    assert not numpy.allclose(read_alone(), found, atol=1e-3)
+    # The library's own way: a tokenizer that puts a space before texts.
+    folder = roberta_teacher.parent
+    transformer.model.layers[0].shims[0]._hfmodel.tokenizer = RobertaTokenizerFast.from_pretrained(
+        folder, add_prefix_space=True
+    )
+    numpy.testing.assert_allclose(read_alone(), found, rtol=1e-3, atol=1e-4)
+
+
+def test_words_are_read_as_after_a_space_by_curated_transformers(
+    curated_roberta_teacher: Path,
+) -> None:
+    reader = WordReader(curated_roberta_teacher, "parser", -1)
+    model: Any = reader.nlp.get_pipe("transformer").model  # type: ignore[attr-defined]
+    (encoder,) = [node for node in model.walk() if node.name == "byte_bpe_encoder"]
+    processor, texts = encoder.attrs["byte_bpe_processor"], []
+
+    class Recorder:
+        piece_id = processor.piece_id
+
+        def encode_as_ids(self, text: str) -> Any:
+            texts.append(text)
+            return processor.encode_as_ids(text)
+
+    encoder.attrs["byte_bpe_processor"] = Recorder()
+    found = reader.read(["waved", "Ada", "waved"])
+    assert sorted(set(texts)) == [" Ada", " waved"]
+    assert (found[0] == found[2]).all() and not numpy.allclose(found[0], found[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["transformer_teacher", "curated_teacher", "cnn_teacher"])
+def test_other_teachers_read_nothing_before_a_word(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    assert WordReader(request.getfixturevalue(name), None, -1)._before == []
+
+
 def test_lower_for_a_teacher_that_does_not_tell_case(
     transformer_teacher: Path, words: Path, tmp_path: Path
 ) -> None:
