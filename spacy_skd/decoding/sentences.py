@@ -1,11 +1,14 @@
 """Sentence boundaries from the scores of sentence starts."""
 
 from bisect import bisect_left
-from typing import List
+from dataclasses import replace
+from typing import Any, Dict, List, Tuple
 
 import numpy
-from thinc.api import to_numpy
+from thinc.api import get_array_module, to_numpy
 from thinc.types import Floats2d
+
+from ..scores import ArcScores, SentenceGroup, first_tokens, group_sentences
 
 
 def sentence_spans(
@@ -34,6 +37,62 @@ def sentence_spans(
     if (numpy.diff(bounds) > max_tokens).any():
         bounds = _split(bounds, margins, presets, max_tokens)
     return numpy.stack((bounds[:-1], bounds[1:]), axis=1)
+
+
+def with_shorter_sentences(scores: ArcScores, max_tokens: int) -> ArcScores:
+    """Scores of which the sentences of more than `max_tokens` are split as by `sentence_spans`.
+
+    scores (ArcScores): A teacher's.
+    max_tokens (int): The longest sentence, in tokens, at least 1.
+    RETURNS (ArcScores): The same where no sentence is longer. Arcs between parts are left out, and
+        tokens whose most probable head is in another part are not known.
+    """
+    if all(group.width <= max_tokens for group in scores.groups):
+        return scores
+    xp = get_array_module(scores.starts)
+    first = first_tokens(scores.groups)
+    n_tokens = len(first)
+    presets = numpy.where(first == numpy.arange(n_tokens), 1, -1)
+    groups = group_sentences(sentence_spans(scores.starts, [n_tokens], presets, max_tokens), xp)
+    known = numpy.ones((n_tokens,), dtype=bool) if scores.known is None else scores.known.copy()
+    # By its first token, the block of each sentence and where it may have arcs.
+    blocks: Dict[int, Tuple[Any, Any]] = {
+        start: (arcs[i], group.is_arc[i])
+        for group, arcs in zip(scores.groups, scores.arcs, strict=True)
+        for i, start in enumerate(group.starts.tolist())
+    }
+    all_arcs = []
+    for group in groups:
+        arcs: Any = xp.zeros((len(group), group.width, group.width + 1), dtype="f")
+        for i, (start, length) in enumerate(zip(group.starts.tolist(), group.lengths.tolist())):
+            block, is_arc = blocks[int(first[start])]
+            begin = start - int(first[start])
+            rows = slice(begin, begin + length)
+            arcs[i, :length, 0] = block[rows, 0]
+            arcs[i, :length, 1 : length + 1] = block[rows, begin + 1 : begin + length + 1]
+            best = to_numpy(xp.where(is_arc[rows], block[rows], -xp.inf).argmax(axis=1))
+            inside = (best > begin) & (best <= begin + length)
+            known[start : start + length] &= (best == 0) | inside
+        all_arcs.append(arcs)
+    return replace(
+        scores, groups=groups, arcs=all_arcs, heads=_moved(scores.heads, first, groups), known=known
+    )
+
+
+def _moved(heads: Any, first: numpy.ndarray, groups: List[SentenceGroup]) -> Any:
+    """Heads as in `arcs` of other sentences.
+
+    heads (Ints2d): (n_tokens, k); as in ArcScores.
+    first (ndarray): int, (n_tokens,); the first token of the sentence that each token was in.
+    groups (List[SentenceGroup]): The sentences that they are in now.
+    RETURNS (Ints2d): (n_tokens, k); -1 where a head is in none of them.
+    """
+    xp = get_array_module(heads)
+    now = first_tokens(groups)
+    flat = to_numpy(heads) + first[:, None] - 1
+    inside = now[flat.clip(min=0)] == now[:, None]
+    moved = numpy.where(inside, flat - now[:, None] + 1, -1)
+    return xp.where(heads > 0, xp.asarray(moved), heads)
 
 
 def _split(

@@ -12,7 +12,7 @@ from spacy.vocab import Vocab
 from thinc.api import Config, Model, get_array_module
 from thinc.types import Floats3d, Ints2d
 
-from ..decoding import decode_heads, sentence_spans
+from ..decoding import decode_heads, sentence_spans, with_shorter_sentences
 from ..losses import DistillationLoss, arc_cross_entropy
 from ..models.biaffine_parser import SentenceScorer, resize_biaffine_parser
 from ..scores import (
@@ -249,9 +249,7 @@ class BiaffineParser(StructuredPipe):
         starts = numpy.concatenate([gold_sentence_starts(eg) for eg in examples])
         heads, labels = self._gold_arcs(examples)
         has_head, has_start = heads >= 0, starts != UNKNOWN
-        # A doc's first token starts a sentence whatever the scores: nothing to be learned.
-        is_free = numpy.ones((n_tokens,), dtype="f")
-        is_free[[end - n for end, n in zip(numpy.cumsum(scorer.lengths), scorer.lengths) if n]] = 0
+        is_free = _is_free(scorer.lengths)
 
         teacher = self._teacher.head if self._is_distilling else None
         weight = numpy.zeros((n_tokens,), dtype="f")
@@ -265,8 +263,10 @@ class BiaffineParser(StructuredPipe):
             if weight.any() or start_weight.any():
                 given = teacher.scores(examples, self._loss_function.label_heads)
                 if given.known is not None:
-                    weight[~given.known] = start_weight[~given.known] = 0
+                    start_weight[~given.known] = 0
                 teacher_scores = self.in_student_labels(given, teacher)
+                if teacher_scores.known is not None:
+                    weight[~teacher_scores.known] = 0
         if teacher_scores is not None:
             # The teacher kept to the same gold sentences, and where there are none, settled them.
             groups = [SentenceGroup(g.starts, g.lengths, xp) for g in teacher_scores.groups]
@@ -305,29 +305,44 @@ class BiaffineParser(StructuredPipe):
         self, scorer: SentenceScorer, docs: List[Doc], n_heads: Optional[int]
     ) -> ArcScores:
         """See StructuredPipe.to_teach."""
-        groups = self._sentences(scorer, [sentence_starts(doc) for doc in docs])
+        return self._all_scores(scorer, [sentence_starts(doc) for doc in docs], n_heads)
+
+    def _all_scores(
+        self, scorer: SentenceScorer, presets: List[numpy.ndarray], n_heads: Optional[int]
+    ) -> ArcScores:
+        groups = self._sentences(scorer, presets)
         arcs = scorer.arcs(groups)
         heads = _best_heads(groups, arcs, n_heads, len(scorer.starts), self.model.ops.xp)
         return ArcScores(scorer.starts, groups, arcs, heads, scorer.labels(groups, heads))
 
     def get_teacher_student_loss(
         self,
-        teacher_scores: Union[TeacherScores, FinerChainScores],
+        teacher_scores: Union[TeacherScores, FinerChainScores, SentenceScorer],
         student_scores: SentenceScorer,
         teacher_labels: Optional[Sequence[str]] = None,
     ) -> Tuple[float, ArcScores]:
-        """See StructuredPipe.get_teacher_student_loss."""
+        """See StructuredPipe.get_teacher_student_loss. What the teacher's model gave will do too:
+        sentences are then where that predicts them."""
+        if isinstance(teacher_scores, SentenceScorer):
+            presets = [numpy.full(n, UNKNOWN, dtype="i1") for n in teacher_scores.lengths]
+            n_heads = self._loss_function.label_heads
+            teacher_scores = self._all_scores(teacher_scores, presets, n_heads)
         assert isinstance(teacher_scores, ArcScores)
+        xp = self.model.ops.xp
         weights = self.model.ops.alloc1f(len(student_scores.starts)) + 1
+        if teacher_scores.known is not None:
+            weights *= xp.asarray(teacher_scores.known)
+        start_weights = xp.asarray(_is_free(student_scores.lengths))
         scores = student_scores.scores(teacher_scores.groups, teacher_scores.heads)
         its = set(self.labels if teacher_labels is None else teacher_labels)
         known = numpy.array([label in its for label in self.labels])
-        return self._loss_function.arcs(scores, teacher_scores, known, weights, weights)
+        return self._loss_function.arcs(scores, teacher_scores, known, weights, start_weights)
 
     def in_student_labels(self, scores: TeacherScores, teacher: TeacherHead) -> ArcScores:
         """See StructuredPipe.in_student_labels. Of labels with the same name the probabilities are
-        summed."""
+        summed. No sentence is longer than the student's `max_tokens`."""
         assert isinstance(scores, ArcScores)
+        scores = with_shorter_sentences(scores, self.max_tokens)
         if teacher.labels == self.labels:
             return scores
         # Of the scores' array module: cupy arrays take no index arrays of the host.
@@ -435,6 +450,18 @@ def _batches_of_tokens(docs: Iterable[Doc], n_tokens: int) -> Iterator[List[Doc]
         size += len(doc)
     if batch:
         yield batch
+
+
+def _is_free(lengths: List[int]) -> numpy.ndarray:
+    """Where it is not settled that a sentence starts, as it is at each doc's first token, of whose
+    scores nothing is to be learned.
+
+    lengths (List[int]): Tokens in each doc.
+    RETURNS (ndarray): float32, (n_tokens,); 0 or 1.
+    """
+    is_free = numpy.ones((sum(lengths),), dtype="f")
+    is_free[[end - n for end, n in zip(numpy.cumsum(lengths), lengths) if n]] = 0
+    return is_free
 
 
 def _within_sentences(heads: numpy.ndarray, groups: List[SentenceGroup]) -> numpy.ndarray:

@@ -306,7 +306,8 @@ class StructuredPipe(TrainablePipe):
 
         examples (Iterable[Example]): The batch.
         drop (float): The dropout rate.
-        sgd (Optional[Optimizer]): The optimizer; without, gradients add up until `finish_update`.
+        sgd (Optional[Optimizer]): The optimizer; None or False: gradients add up until
+            `finish_update`.
         losses (Optional[Dict[str, float]]): Updated under the component's name, and apart under
             `NAME_gold` and `NAME_distill`, which add up to the former: sums over tokens, each
             times its weight.
@@ -333,7 +334,8 @@ class StructuredPipe(TrainablePipe):
         then is the teacher. Labels that have come since are left alone.
 
         examples (Iterable[Example]): The batch; its references are not read.
-        sgd (Optional[Optimizer]): The optimizer; without, gradients add up until `finish_update`.
+        sgd (Optional[Optimizer]): The optimizer; None or False: gradients add up until
+            `finish_update`.
         losses (Optional[Dict[str, float]]): Updated as by `update`; the gold loss is 0.
         RETURNS (Dict[str, float]): The updated losses.
         """
@@ -347,7 +349,7 @@ class StructuredPipe(TrainablePipe):
         earlier.model = self._rehearsal_model
         earlier.cfg = {**self.cfg, "labels": self.cfg["labels"][: self._n_labels_of(earlier.model)]}
         self._learn(docs, self._loss_against(earlier, docs), 0.0, None, losses)
-        if sgd is not None:
+        if sgd:
             self.model.finish_update(sgd)
         return losses
 
@@ -396,7 +398,7 @@ class StructuredPipe(TrainablePipe):
         losses[self.name] += loss.gold + loss.distill
         losses[f"{self.name}_gold"] += loss.gold
         losses[f"{self.name}_distill"] += loss.distill
-        if sgd is not None:
+        if sgd:
             self.finish_update(sgd)
         return losses
 

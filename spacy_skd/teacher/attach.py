@@ -74,8 +74,8 @@ def attach_teacher(
         and run to run. null: the teacher runs at every step.
     then (Optional[Callable]): Another before_init callback, called once this one has checked its
         own settings.
-    distillation (Optional[DistillationLoss]): Replaces the components' own setting, for components
-        taken over by `source =`, which keep their source's.
+    distillation (Optional[DistillationLoss]): Replaces the own setting of components that are taken
+        over by `source =`, which keep their source's; of all, where none is.
     distillation_weight (Optional[Union[float, Iterator[float]]]): The same.
     label_maps (Optional[Dict[str, Union[LabelMap, List[List[Optional[str]]]]]]): By the name of the
         student's component, what labels of the teacher's are called in the student; null: not
@@ -287,16 +287,18 @@ def _students(
 ) -> Dict[str, StructuredPipe]:
     # Frozen and sourced components are missing from `nlp.pipeline` at this point.
     pipes = {name: pipe for name, pipe in nlp.components if isinstance(pipe, StructuredPipe)}
+    taken_over = [p for name, p in pipes.items() if name not in nlp.pipe_names]
+    replaced = taken_over or list(pipes.values())
     if distillation is not None:
-        for pipe in pipes.values():
+        for pipe in replaced:
             # A copy, since a mixture's schedules go on with the steps of one component.
             pipe.distillation = copy(distillation)
     if isinstance(distillation_weight, Iterator):
         # A schedule is a generator: each component goes through one of its own.
-        for pipe, schedule in zip(pipes.values(), tee(distillation_weight, len(pipes))):
+        for pipe, schedule in zip(replaced, tee(distillation_weight, len(replaced))):
             pipe.distillation_weight = schedule
     elif distillation_weight is not None:
-        for pipe in pipes.values():
+        for pipe in replaced:
             pipe.distillation_weight = distillation_weight
     students = {name: pipe for name, pipe in pipes.items() if pipe.distillation is not None}
     for name, pipe in students.items():

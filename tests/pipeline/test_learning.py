@@ -133,6 +133,20 @@ def test_empty_docs_add_nothing(new_nlp: Any, make_examples: Any, shared: bool) 
     assert any((a != b).any() for a, b in zip(_params(nlp.get_pipe("ner")), before["ner"]))
 
 
+@pytest.mark.parametrize("sgd", [None, False])
+def test_without_an_optimizer_gradients_add_up(
+    new_nlp: Any, make_examples: Any, gradients: Any, sgd: Any
+) -> None:
+    nlp = new_nlp()
+    for name in NAMES:
+        pipe = nlp.get_pipe(name)
+        before = _params(pipe)
+        pipe.update(make_examples(nlp), sgd=sgd)
+        pipe.rehearse(make_examples(nlp), sgd=sgd)
+        assert any(numpy.abs(grad).sum() > 0 for grad in gradients(pipe))
+        assert all((a == b).all() for a, b in zip(_params(pipe), before, strict=True))
+
+
 @pytest.mark.parametrize("learner", NAMES)
 def test_a_head_without_gold_leaves_the_other_its_gradients(
     new_nlp: Any, make_example: Any, texts: Any, gradients: Any, learner: str

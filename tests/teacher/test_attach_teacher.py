@@ -212,6 +212,20 @@ def test_sourced_components_can_be_given_a_loss_and_a_schedule(
     assert seen == [[0.1, 0.1], [0.2, 0.2], [0.3, 0.3]]
 
 
+def test_beside_sourced_components_others_keep_their_own_loss(
+    cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    nlp = gold.make_cnn(gold.docs, 0)
+    nlp.disable_pipe("ner")  # as spaCy does with frozen and sourced components
+    own, weight = nlp.get_pipe("parser").distillation, nlp.get_pipe("parser").distillation_weight
+    loss = SubstructureKL(temperature=3.0)
+    attach_teacher(cnn_teacher, distillation=loss, distillation_weight=0.125)(nlp)
+    assert vars(nlp.get_pipe("ner").distillation) == vars(loss)
+    assert nlp.get_pipe("ner").distillation_weight == 0.125
+    assert nlp.get_pipe("parser").distillation is own
+    assert nlp.get_pipe("parser").distillation_weight == weight != 0.125
+
+
 def test_a_mixture_of_several_components_goes_through_its_schedule_in_each(
     cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_skd.losses import StructuralCE, SubstructureKL
+from spacy_skd.models.biaffine_parser import SentenceScorer
 from spacy_skd.schemes import TagScheme, ValidTags
 from spacy_skd.scores import ArcScores, ChainScores
 
@@ -559,6 +560,38 @@ def test_get_teacher_student_loss(
     assert loss == pytest.approx(0, abs=1e-5)
     arrays = gradient.arcs if isinstance(gradient, ArcScores) else [gradient.emissions]
     assert all(abs(array).max() < 1e-5 for array in arrays)
+    # As code for spaCy v4 does it: with what both models give.
+    its = teacher_pipe.model.predict(docs)
+    loss, gradient = pipe.get_teacher_student_loss(its, pipe.model.predict(docs))
+    assert loss > 0
+    if isinstance(gradient, ArcScores):
+        # That a doc's first token starts a sentence is no matter of scores.
+        first = numpy.cumsum([0, *(len(doc) for doc in docs[:-1])])
+        assert (gradient.starts[first] == 0).all() and gradient.starts.any()
+
+
+def test_no_sentence_is_longer_than_the_student_takes(
+    cnn_teacher: Path, student: Language, gold: SimpleNamespace
+) -> None:
+    parser = student.get_pipe("parser")
+    parser.max_tokens = 2
+    widths: List[int] = []
+    of_arcs = SentenceScorer.scores
+
+    def scores(self: SentenceScorer, groups: Any, heads: Any) -> Any:
+        widths.extend(group.width for group in groups)
+        return of_arcs(self, groups, heads)
+
+    teacher, docs = _teacher_docs(cnn_teacher, gold)
+    assert max(len(doc) for doc in docs) > 2
+    examples = [Example(doc.copy(), doc) for doc in docs]
+    student.get_pipe("tok2vec").update(examples)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SentenceScorer, "scores", scores)
+        losses = parser.distill(teacher.get_pipe("parser"), examples)
+        student.update([Example(student.make_doc(doc.text), doc) for doc in docs])
+    assert losses["parser"] > 0
+    assert widths and max(widths) <= 2
 
 
 def test_distill_from_what_is_no_teacher(
