@@ -42,6 +42,7 @@ def search(pipe: Any, docs: Sequence[Doc], width: int, density: float) -> List[L
     RETURNS (List[List[Analysis]]): Of each doc, one at least. Their probabilities need not sum to
         1.
     """
+    docs = [_without_other_labels(doc, pipe) for doc in docs]
     if pipe.cfg["beam_width"] > 1:
         beams = pipe.beam_parse(list(docs), beam_width=width, beam_density=density)
         return [_complete(pipe.moves, doc, beam) for doc, beam in zip(docs, beams)]
@@ -55,6 +56,19 @@ def search(pipe: Any, docs: Sequence[Doc], width: int, density: float) -> List[L
         paths = [_continued(moves, names, of_doc, rows, width, density) for of_doc in paths]
     model.clear_memory()
     return [[(p.log_prob, _content(pipe, names, p)) for p in of_doc] for of_doc in paths]
+
+
+def _without_other_labels(doc: Doc, pipe: Any) -> Doc:
+    """A doc in which entities that are set, of labels that an `ner` has not got, are none: it has
+    no action for them, and would have to be given some, with weights that were not trained."""
+    others = [span for span in doc.ents if span.label_ not in pipe.labels]
+    if not others or "O" not in pipe.move_names:
+        return doc
+    doc = doc.copy()
+    known = [span for span in doc.ents if span.label_ in pipe.labels]
+    blocked = [doc[span.start : span.end] for span in others]
+    doc.set_ents(known, blocked=blocked, default="unmodified")
+    return doc
 
 
 def _continued(

@@ -10,7 +10,7 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from spacy_skd.pipeline.gold import gold_tags
@@ -215,6 +215,27 @@ def test_a_narrow_beam_and_a_dense_one_hold_less(docs: Any) -> None:
     assert len(found(3, 0.0).tags) == 3
     dense = found(8, 0.9)
     assert (dense.log_probs > -numpy.inf).sum() < 8 * len(read)
+
+
+def test_entities_that_are_set_of_other_labels_are_none(docs: Any) -> None:
+    """As by an `entity_ruler` before an `ner` that has not got its label."""
+    nlp, read = docs
+    ner = nlp.get_pipe("ner")
+    labels, doc = ner.labels, next(doc for doc in read if len(doc) > 3)
+    known = Span(doc, 3, 4, label=labels[0])
+    doc.set_ents([Span(doc, 0, 1, label="TEAM"), known])
+    (analyses,) = search(ner, [doc], 8, 0.0)
+    assert analyses
+    for _, entities in analyses:
+        assert (3, 4, labels[0]) in entities
+        assert all(start > 0 for start, _, label in entities if label)
+    scheme = TagScheme("BILUO", labels)
+    found = beam_entities([analyses], [doc], scheme)
+    for tags in found.tags[found.log_probs[:, 0] > -numpy.inf]:
+        assert (3, 4, labels[0]) in scheme.entities(tags)
+        assert all(start > 0 for start, _, _ in scheme.entities(tags))
+    # Neither the doc nor the component is another than before.
+    assert [ent.label_ for ent in doc.ents] == ["TEAM", labels[0]] and ner.labels == labels
 
 
 def test_crossing_arcs_are_put_back(docs: Any) -> None:
