@@ -36,6 +36,8 @@ from .student_config import (
     all_requests,
     attach_block,
     factory_of,
+    folders_read,
+    is_raw,
     left_out,
     make_config,
     place_of_corpus,
@@ -165,7 +167,8 @@ def student_config(
     if config_path is not None and not config_path.exists():
         raise ValueError(f'There is no config "{config_path}": check the path.')
     if output_path is not None:
-        check_output(output_path, teacher, raw)
+        texts = dict.fromkeys(raw, "raw text")
+        check_output(output_path, {find(teacher): "the teacher", **texts})
     if config_path is None:
         given = make_config(teacher, optimize)
     else:
@@ -177,10 +180,14 @@ def student_config(
         text = given.to_str(interpolate=False)
         config = Config().from_str(text, interpolate=False, overrides=overrides)
     config = with_teacher(config, teacher, str(cache) if cache else None)
+    if output_path is not None:
+        check_output(output_path, folders_read(config))
     if output_path is not None and not attach_block(config)["cache"]:
         config = with_teacher(config, teacher, str(output_path / CACHE))
-    has_gold, has_dev = (_has_path(config, split) for split in ("train", "dev"))
-    if not has_gold and not raw:
+    train = readers_of(config, "train")
+    has_gold = any(_has_path(reader) for reader in train if not is_raw(reader))
+    has_dev = any(_has_path(reader) for reader in readers_of(config, "dev"))
+    if not has_gold and not raw and not all(map(is_raw, train)):
         raise ValueError(
             "There is nothing to train on: give annotated text with --paths.train, raw text with "
             "--raw, or both."
@@ -198,14 +205,27 @@ def student_config(
     return with_raw(config, raw, has_gold) if raw else config
 
 
-def check_output(output_path: Path, teacher: str, raw: Sequence[Path]) -> None:
-    """RAISES (ValueError): If what is written would be read as the teacher's or as raw text."""
-    for read, what in [(find(teacher), "the teacher"), *((path, "raw text") for path in raw)]:
-        if read.resolve() in (output_path.resolve(), *output_path.resolve().parents):
+def check_output(output_path: Path, read: Dict[Path, str]) -> None:
+    """Whether training leaves alone what it reads.
+
+    output_path (Path): Where the student goes.
+    read (Dict[Path, str]): What each folder or file is.
+    RAISES (ValueError): If something is written to one of them, or one is replaced.
+    """
+    output = output_path.resolve()
+    for path, what in read.items():
+        its = path.resolve()
+        if its in (output, *output.parents):
             raise ValueError(
-                f'The output directory "{output_path}" is in "{read}", from where {what} is read: '
+                f'The output directory "{output_path}" is in "{path}", from where {what} is read: '
                 "choose another."
             )
+        for name in ("model-best", "model-last"):
+            if output / name in (its, *its.parents):
+                raise ValueError(
+                    f'Training replaces "{output_path / name}", from where {what} is read: choose '
+                    "another output directory."
+                )
 
 
 def with_joined_docs(config: Config, overrides: Dict[str, Any]) -> Config:
@@ -305,6 +325,6 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
     return nlp
 
 
-def _has_path(config: Config, split: str) -> bool:
-    """Whether there is a path in the reader of "train" or "dev"."""
-    return any(reader.get("path", "") is not None for reader in readers_of(config, split))
+def _has_path(reader: Dict[str, Any]) -> bool:
+    """Whether a reader, a block of a config, has something to read."""
+    return reader.get("path", "") is not None

@@ -17,6 +17,10 @@ _UNSCORED_DEPS = {"p", "punct"}
 _SENTENCES, _ARCS = (5, 10, 20, 40), (1, 2, 5, 10)
 
 
+# Whether the sentence that an entity or arc is in was found: in each pipeline it is other ones.
+_BOUNDARIES = "sentence's boundaries"
+
+
 class Kind(NamedTuple):
     """A kind of entity or arc.
 
@@ -95,9 +99,10 @@ def excess(student: Counts, teacher: Counts) -> List[Tuple[int, Kind]]:
 
     student (Counts): Of the one.
     teacher (Counts): Of the other, on the same corpus.
-    RETURNS (List[Tuple[int, Kind]]): How many more, and the kind; most first.
+    RETURNS (List[Tuple[int, Kind]]): How many more, and the kind; most first. Only of kinds that
+        are the same entities and arcs to both.
     """
-    kinds = set(student) | set(teacher)
+    kinds = {kind for kind in [*student, *teacher] if kind.by != _BOUNDARIES}
     nothing = Count()
     more = [
         (student.get(kind, nothing).errors - teacher.get(kind, nothing).errors, kind)
@@ -117,6 +122,7 @@ class _Context:
         self.has_sentences = gold is not None
         starts = gold if gold is not None else [0] if n else []
         ends = [*starts[1:], n]
+        self.tells_sentences = found is not None
         sentences = set(zip(found, [*found[1:], n])) if found is not None else set()
         self.sentence_length = numpy.zeros((n,), dtype=int)
         self.is_whole = numpy.zeros((n,), dtype=bool)
@@ -128,7 +134,8 @@ class _Context:
         """YIELDS (Tuple[str, str]): What kinds it has that hang on its sentence."""
         if self.has_sentences:
             yield "sentence length", _bin(int(self.sentence_length[i]), _SENTENCES)
-            yield "sentence's boundaries", "found" if self.is_whole[i] else "not found"
+            if self.tells_sentences:
+                yield _BOUNDARIES, "found" if self.is_whole[i] else "not found"
 
 
 def _sentence_starts(doc: Doc) -> Optional[List[int]]:

@@ -8,8 +8,8 @@ import spacy
 import srsly
 from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from spacy.language import Language
-from spacy.tokens import DocBin
 from spacy.training import Corpus, Example
+from spacy.training.corpus import walk_corpus
 from spacy.vocab import Vocab
 from wasabi import msg
 
@@ -17,7 +17,7 @@ from ..teacher.attach import find
 from .app import Code, errors_in_a_sentence, skd
 from .error_kinds import Counts, Seen, count_kinds, excess
 from .scoring import annotate, score, with_gold_tokens
-from .whole_files import write_whole
+from .whole_files import check_file, write_whole
 
 _SCORES = {
     "ents_p": "Entity P",
@@ -56,6 +56,8 @@ def report_cli(
     """
     import_code(code_path)
     with errors_in_a_sentence():
+        if output is not None:
+            check_file(output)
         folders = name_pipelines(pipelines)
         setup_gpu(use_gpu)
         seen = Seen(_references(train)) if train is not None else None
@@ -97,6 +99,11 @@ class _Pipeline:
             raise ValueError(f"There is no text in {corpus}: check the path.")
         self.examples = [with_gold_tokens(nlp, doc, sentences=False) for doc in references]
         annotate(nlp, self.examples)
+        if any(len(eg.predicted) != len(eg.reference) for eg in self.examples):
+            raise ValueError(
+                f"The pipeline \"{folder}\" makes other tokens of the corpus's, and can't be "
+                f"compared token by token: leave out the component that does it ({nlp.pipe_names})."
+            )
         self.scores = score(nlp, self.examples)
         self.counts: Counts = count_kinds(self.examples, seen, lexicon)
         self.words_per_second = _speed(nlp, [doc.text for doc in references])
@@ -121,7 +128,7 @@ def name_pipelines(arguments: List[str]) -> Dict[str, Path]:
 
 
 def _references(path: Path) -> Any:
-    return DocBin().from_disk(path).get_docs(spacy.blank("xx").vocab)
+    return Corpus(path).read_docbin(spacy.blank("xx").vocab, walk_corpus(path, ".spacy"))
 
 
 def _speed(nlp: Language, texts: List[str]) -> float:

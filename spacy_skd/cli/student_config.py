@@ -155,12 +155,12 @@ def set_max_steps(config: Config, steps: int) -> None:
     with them still does.
 
     config (Config): The config, not interpolated.
-    steps (int): Updates.
+    steps (int): Updates; 0, as spaCy has it, for any number, of which a schedule can't end.
     """
     training = config.setdefault("training", {})
     rate = training.get("optimizer", {}).get("learn_rate")
     ends = isinstance(rate, dict) and "total_steps" in rate
-    if ends and rate["total_steps"] == training.get("max_steps"):
+    if steps and ends and rate["total_steps"] == training.get("max_steps"):
         rate["total_steps"] = steps
     training["max_steps"] = steps
 
@@ -266,7 +266,7 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
     lengths, shares = dict.fromkeys(LENGTHS, 0), {}
     if given.get("@readers") == MIXED:
         # Which of its corpora are raw text is told by what reads them.
-        gold = {n: c for n, c in given["corpora"].items() if c["@readers"] not in _RAW_READERS}
+        gold = {n: c for n, c in given["corpora"].items() if not is_raw(c)}
         lengths = {key: given.get(key, 0) for key in LENGTHS}
         shares = dict(given.get("proportions") or {})
     else:
@@ -381,6 +381,30 @@ def reader(path: Path) -> Dict[str, Any]:
     """
     RawCorpus(path)
     return {"@readers": RAW, "path": str(path)}
+
+
+def is_raw(reader: Dict[str, Any]) -> bool:
+    """RETURNS (bool): Whether a reader, a block of a config, is one of raw text."""
+    return reader.get("@readers") in _RAW_READERS
+
+
+def folders_read(config: Config) -> Dict[Path, str]:
+    """What a student's training reads besides texts.
+
+    config (Config): From `with_teacher`.
+    RETURNS (Dict[Path, str]): What each folder is.
+    """
+    path = attach_block(config)["path"]
+    of_each = list(path.values()) if isinstance(path, Mapping) else [path]
+    found = {find(teacher): "the teacher" for each in of_each for teacher in _listed(each)}
+    for name in config["nlp"]["pipeline"]:
+        source = config["components"][name].get("source")
+        if source is not None:
+            found[find(source)] = f'component "{name}"'
+    vectors = config.interpolate()["initialize"].get("vectors")
+    if vectors is not None and Path(vectors).is_dir():
+        found[Path(vectors)] = "the table of vectors"
+    return found
 
 
 def _listed(path: Any) -> List[Any]:

@@ -19,6 +19,19 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     os.replace(unfinished, path)
 
 
+def check_file(path: Path) -> None:
+    """Find out, before work that takes long, whether a file can be written.
+
+    path (Path): The file; its folder is made.
+    RAISES (OSError): If it can't.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f'"{path}" is a folder: give a file\'s path.')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Make a folder, in the place of one that is there, unless an error is raised meanwhile. Work

@@ -158,6 +158,7 @@ def test_a_config_and_annotated_text(
         (["TEACHER", "nowhere.cfg"], 'There is no config "nowhere.cfg"'),
         (["nowhere"], 'The teacher "nowhere" is neither a folder'),
         (["TEACHER"], "There is nothing to train on: give annotated text with --paths.train"),
+        (["TEACHER", "--paths.raw", "TEXTS"], "There is nothing to train on: give annotated text"),
         (["TEACHER", "--paths.train", "x.spacy"], "There is nothing to evaluate on"),
         (["TEACHER", "--raw", "nothing.jsonl", "--output", "OUT"], 'no corpus "nothing.jsonl"'),
         (["TEACHER", "--raw", "TEACHER", "--output", "OUT"], "neither a .spacy, .jsonl or .txt"),
@@ -195,6 +196,29 @@ def test_what_distill_refuses(
     said = fail("distill", *(places.get(arg, arg) for arg in args))
     assert message in said and "Traceback" not in said
     assert sorted(cnn_teacher.rglob("*")) == before
+
+
+@pytest.mark.parametrize("role", ["teacher", "another teacher", "source", "vectors"])
+def test_training_does_not_replace_what_it_reads(
+    role: str, cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+) -> None:
+    """As when a student of an earlier run, in the same folder, is to teach the next one."""
+    out = tmp_path / "out"
+    inside = out / "model-best"
+    shutil.copytree(cnn_teacher, inside)
+    teacher, config = cnn_teacher, Config().from_str(gold.distillation, interpolate=False)
+    if role == "teacher":
+        teacher = inside
+    elif role == "another teacher":
+        config["initialize"]["before_init"]["path"] = [str(cnn_teacher), str(inside)]
+    elif role == "source":
+        config["components"]["ner"] = {"source": str(inside)}
+    else:
+        config["initialize"]["vectors"] = str(inside / "vocab")
+    config.to_disk(tmp_path / "student.cfg")
+    said = fail("distill", teacher, tmp_path / "student.cfg", "--raw", texts, "--output", out)
+    assert "Training replaces" in said and "choose another output directory" in said
+    assert [path.name for path in out.iterdir()] == ["model-best"]
 
 
 @pytest.mark.parametrize("has_config", [False, True])

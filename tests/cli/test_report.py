@@ -1,5 +1,6 @@
 """`spacy skd report`: scores side by side, and errors by kind."""
 
+import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -85,6 +86,10 @@ def test_sentences_whose_boundaries_were_not_found() -> None:
     assert triple(counts[Kind("entity", "sentence's boundaries", "not found")]) == [3, 3, 3]
     assert Kind("entity", "sentence's boundaries", "found") not in counts
     assert counts[Kind("arc", "sentence's boundaries", "not found")].gold == 11
+    # They are other tokens in each pipeline, and in one that tells no sentences none.
+    assert not [kind for _, kind in excess(counts, {}) if kind.by == "sentence's boundaries"]
+    none = counts_of(Doc(spacy.blank("en").vocab, words=WORDS))
+    assert not [kind for kind in none if kind.by == "sentence's boundaries"]
     assert counts[Kind("arc", "sentence length", "1 to 5")].gold == 4
     assert counts[Kind("arc", "sentence length", "6 to 10")].gold == 7
 
@@ -172,6 +177,14 @@ def test_report(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
         assert len(listed) == 2 and sum(listed) == arc["gold"]
     assert found["worst"][0]["errors_more"] == max(w["errors_more"] for w in found["worst"])
     assert run(dev, cnn_teacher).count("against") == 0
+    # As elsewhere in spaCy, a corpus may be a folder.
+    (tmp_path / "train").mkdir()
+    shutil.copy(corpus / "train.spacy", tmp_path / "train")
+    run(dev, *arguments, "--train", tmp_path / "train", "-o", tmp_path / "folder.json")
+    again = srsly.read_json(tmp_path / "folder.json")
+    assert [k for k in again["worst"] if k["by"] == "seen in training"] == [
+        k for k in found["worst"] if k["by"] == "seen in training"
+    ]
 
 
 def test_what_is_wrong_is_said(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
@@ -180,5 +193,11 @@ def test_what_is_wrong_is_said(cnn_teacher: Path, corpus: Path, tmp_path: Path) 
     assert "nowhere" in run(dev, "a=nowhere", fails=True)
     DocBin().to_disk(tmp_path / "empty.spacy")
     assert "no text" in run(tmp_path / "empty.spacy", cnn_teacher, fails=True)
+    assert "is a folder" in " ".join(run(dev, cnn_teacher, "-o", tmp_path, fails=True).split())
+    nlp = spacy.load(cnn_teacher)
+    nlp.add_pipe("merge_entities")
+    nlp.to_disk(tmp_path / "merging")
+    said = run(dev, tmp_path / "merging", fails=True)
+    assert "makes other tokens" in " ".join(said.split())
     with pytest.raises(ValueError, match="write NAME=PATH"):
         name_pipelines([str(cnn_teacher), str(cnn_teacher)])
