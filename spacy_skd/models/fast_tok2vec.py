@@ -89,6 +89,8 @@ def _predict_in_blocks(
     # Of each piece: its doc, and which of its tokens are not another's that it needs to see.
     inner: List[Tuple[int, slice]] = []
     n_tokens = 0
+    # Where tokens see far, larger pieces: what they share is encoded in each.
+    block = max(BLOCK, 2 * window)
 
     def encode_pieces() -> None:
         for (d, own), vectors in zip(inner, encode.predict(pieces), strict=True):
@@ -97,13 +99,13 @@ def _predict_in_blocks(
         inner.clear()
 
     for d, vectors in enumerate(embed.predict(docs)):
-        for begin in range(0, max(len(vectors), 1), BLOCK):
-            end = min(begin + BLOCK, len(vectors))
+        for begin in range(0, max(len(vectors), 1), block):
+            end = min(begin + block, len(vectors))
             first = max(0, begin - window)
             pieces.append(vectors[first : end + window])
             inner.append((d, slice(begin - first, end - first)))
             n_tokens += len(pieces[-1])
-            if n_tokens >= BLOCK:
+            if n_tokens >= block:
                 encode_pieces()
                 n_tokens = 0
     if pieces:

@@ -6,7 +6,6 @@ import numpy
 from spacy.attrs import ORTH
 from spacy.strings import get_string_id
 from spacy.tokens import Doc
-from spacy.vocab import Vocab
 from thinc.api import Model, Ops
 from thinc.types import Floats2d, Ragged
 
@@ -74,7 +73,7 @@ def forward(
     is_spelled = numpy.zeros(len(keys), dtype=bool)
     if is_train:
         is_spelled = numpy.random.uniform(size=len(keys)) < model.attrs["rate"]  # noqa: NPY002
-    V = _vectors(ops, vocab, keys, is_spelled)
+    V = _vectors(ops, docs, keys, is_spelled)
     output = ops.gemm(V, W, trans2=True)
     mask: Any = 1.0
     if is_train and model.attrs.get("dropout_rate"):
@@ -88,9 +87,10 @@ def forward(
     return Ragged(output * mask, lengths), backprop
 
 
-def _vectors(ops: Ops, vocab: Vocab, keys: numpy.ndarray, is_spelled: numpy.ndarray) -> Floats2d:
-    """RETURNS (Floats2d): (n_tokens, width): what the table has of words, or of their n-grams."""
-    xp, table = ops.xp, cast(Any, vocab.vectors)
+def _vectors(ops: Ops, docs: List[Doc], keys: numpy.ndarray, is_spelled: numpy.ndarray) -> Floats2d:
+    """RETURNS (Floats2d): (n_tokens, width): what the first doc's table has of words, or of their
+    n-grams."""
+    xp, table = ops.xp, cast(Any, docs[0].vocab.vectors)
     if getattr(table, "mode", None) != "default":
         # floret's, and other kinds, have their own way with words that they don't know.
         found: Any = ops.asarray2f(table.get_batch(keys))
@@ -101,7 +101,9 @@ def _vectors(ops: Ops, vocab: Vocab, keys: numpy.ndarray, is_spelled: numpy.ndar
     data: Any = ops.asarray2f(table.data)
     found = data[xp.asarray(rows)]
     words, index = numpy.unique(keys[missing], return_inverse=True)
-    rows_of = [ngram_rows(vocab.strings[int(word)], table.key2row) for word in words]
+    stores = list({id(doc.vocab): doc.vocab.strings for doc in docs}.values())
+    texts = [next(s[word] for s in stores if word in s) for word in words.tolist()]
+    rows_of = [ngram_rows(text, table.key2row) for text in texts]
     means = xp.zeros((len(words), data.shape[1]), dtype="f")
     some = numpy.flatnonzero([len(of_word) for of_word in rows_of])
     if len(some):

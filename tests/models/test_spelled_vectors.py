@@ -91,6 +91,19 @@ def test_a_word_is_the_mean_of_its_ngrams() -> None:
     assert not nlp.vocab["lock"].has_vector and not nlp.vocab["<wo"].has_vector
 
 
+def test_docs_of_several_vocabularies() -> None:
+    """As layers of spaCy's own take them, since they need no more than words' hashes."""
+    nlp, other = make_nlp(NGRAMS), spacy.blank("en")
+    layer = static_vectors(SpelledVectors(hash_embed(), 0.4))
+    docs = [Doc(vocab, words=["wordy", "lock"]) for vocab in (nlp.vocab, other.vocab)]
+    layer.initialize(docs)
+    words = ["wordy", "lock", "block"]
+    assert "block" not in nlp.vocab.strings
+    found = layer.predict([docs[0], Doc(other.vocab, words=words)]).data
+    expected = layer.predict([Doc(nlp.vocab, words=[*words[:2], *words])]).data
+    numpy.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_ngrams_and_the_forms_of_one() -> None:
     assert list(ngrams("ab")) == ["<ab", "ab>", "<ab>"]
     assert list(ngrams("")) == []
