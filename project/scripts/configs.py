@@ -170,8 +170,8 @@ def warn_of_texts(corpora: Dict[str, Contents], raw: Optional[Contents]) -> None
     for split in ("dev", "test"):
         if known := corpora[split].texts & learned:
             msg.warn(
-                f"{len(known)} texts of {split} are in the training corpus or the raw text, word "
-                "for word: what is evaluated on must not be trained on. Take them out."
+                f"Texts of {split} that the training corpus or the raw text has too, word for "
+                f"word: {len(known)}. What is evaluated on must not be trained on: take them out."
             )
     roots = set.union(*(corpus.roots for corpus in corpora.values()))
     if others := sorted(root for root in roots if root.lower() != "root"):

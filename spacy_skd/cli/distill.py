@@ -166,9 +166,6 @@ def student_config(
     """
     if config_path is not None and not config_path.exists():
         raise ValueError(f'There is no config "{config_path}": check the path.')
-    if output_path is not None:
-        texts = dict.fromkeys(raw, "raw text")
-        check_output(output_path, {find(teacher): "the teacher", **texts})
     if config_path is None:
         given = make_config(teacher, optimize)
     else:
@@ -181,7 +178,7 @@ def student_config(
         config = Config().from_str(text, interpolate=False, overrides=overrides)
     config = with_teacher(config, teacher, str(cache) if cache else None)
     if output_path is not None:
-        check_output(output_path, folders_read(config))
+        check_output(output_path, {**folders_read(config), **dict.fromkeys(raw, "raw text")})
     if output_path is not None and not attach_block(config)["cache"]:
         config = with_teacher(config, teacher, str(output_path / CACHE))
     train = readers_of(config, "train")

@@ -88,7 +88,7 @@ def test_output_and_gradient_are_those_of_the_tok2vec(docs):
         numpy.testing.assert_allclose(grad, results[1][1][key], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("block", [1, 3, 4, 1000])
+@pytest.mark.parametrize("block", [1, 5, 6, 1000])
 def test_prediction_in_blocks_is_that_of_the_tok2vec(nlp, monkeypatch, block):
     monkeypatch.setattr(fast_tok2vec, "BLOCK", block)
     lengths = [7, 0, 1, 4, 13, 3, 3, 0]
@@ -134,6 +134,11 @@ def test_a_long_doc_is_not_encoded_at_once(nlp, monkeypatch):
     fast.predict(docs)
     # A block, and two tokens on either side of it; the other doc on its own.
     assert len(sizes) == 11 and max(sizes) == 14
+    # What neighbours share is encoded no more than twice, however far tokens see.
+    monkeypatch.setattr(fast_tok2vec, "BLOCK", 1)
+    sizes.clear()
+    fast.predict(docs)
+    assert sum(sizes) <= 2 * 103
 
 
 def test_an_encoder_of_other_than_windows_sees_whole_docs(nlp):
