@@ -185,7 +185,8 @@ def _pretrain(
     batches = _training_batches(nlp)
     for encoder in encoders:
         set_dropout_rate(encoder.model, dropout)
-    for step in tqdm(range(steps), desc="Pretraining", disable=None):
+    bar = tqdm(range(steps), desc="Pretraining", disable=None)
+    for step in bar:
         batch = next(batches)
         is_told = step >= steps - max(1, round(_REPORTED * steps))
         for part in subdivide_batch(batch, n_parts):
@@ -201,6 +202,9 @@ def _pretrain(
             encoder.finish_update(optimizer)
         optimizer.step_schedules()
         n_words += sum(len(eg.predicted) for eg in batch)
+        if bar.disable and (step + 1) % max(1, steps // 10) == 0:  # no terminal: a log
+            seconds = time.perf_counter() - start
+            msg.text(f"... {step + 1:,} of {steps:,} updates, {n_words:,} words, {seconds:.0f} s")
     seconds = time.perf_counter() - start
     for encoder in encoders:
         encoder.use_averages(optimizer)

@@ -76,6 +76,17 @@ def test_encoders_come_to_tell_token_vectors(
     assert shares[0] < 50 < shares[1]
 
 
+def test_progress_is_told_without_a_terminal(
+    text: str,
+    cnn_teacher: Path,
+    pretrained: Callable[..., Language],
+    capsys: pytest.CaptureFixture,
+) -> None:
+    pretrained({"paths.teacher": str(cnn_teacher), "initialize.after_init.steps": 25}, text)
+    told = re.findall(r"\.\.\. (\d+) of 25 updates", capsys.readouterr().out)
+    assert [int(step) for step in told] == list(range(2, 26, 2))
+
+
 def test_each_encoder_learns_where_components_have_their_own(
     text: str,
     cnn_teacher: Path,
