@@ -92,8 +92,8 @@ def distill_cli(
     frequent: Annotated[
         int,
         Opt(
-            help="Without a config: so many of the language's most frequent words are in the "
-            "student's lexicon, beside those of its texts",
+            help="Without a config: so many of the language's most frequent words are read for "
+            "the student's lexicon, beside those of its texts",
             min=0,
         ),
     ] = 100_000,

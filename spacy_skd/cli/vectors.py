@@ -20,6 +20,8 @@ from .whole_files import whole_folder
 
 _WIDTH = 128
 _N_NGRAMS = 50_000
+# Words with rows of their own, in a lexicon that a student is given who can spell the others.
+_N_WORDS = 80_000
 
 # What wordfreq calls languages that spaCy calls otherwise, or whose words are for the most part
 # those of another.
@@ -64,6 +66,14 @@ def vectors_cli(
             min=0,
         ),
     ] = _N_NGRAMS,
+    prune: Annotated[
+        Optional[int],
+        Opt(
+            help="Keep rows for so many of the words, those of the texts and the most frequent "
+            "first; the others, which n-grams are fitted to as well, are spelled. If not set, all",
+            min=1,
+        ),
+    ] = None,
     component: Annotated[
         Optional[str],
         Opt(
@@ -97,6 +107,11 @@ def vectors_cli(
             raise ValueError(
                 "--ngrams needs PyTorch: pip install spacy_skd[vectors], or set it to 0."
             )
+        if prune is not None and not n_ngrams:
+            raise ValueError(
+                f"--prune is {prune}, which leaves the other words to their n-grams, and --ngrams "
+                "is 0: leave one of the two out."
+            )
         setup_gpu(use_gpu)
         with whole_folder(output_dir) as folder:
             lexicon, kept, lang = make_lexicon(
@@ -110,13 +125,16 @@ def vectors_cli(
                 gpu_id=use_gpu,
             )
             width = lexicon.vectors.shape[1]
-            nlp, spelled = lexicon.to_pipeline(lang, f"{lang}_lexicon_{width}", n_ngrams)
+            name = f"{lang}_lexicon_{width}"
+            nlp, spelled = lexicon.to_pipeline(lang, name, n_ngrams, prune)
             nlp.to_disk(folder)
     size = nlp.vocab.vectors.data.nbytes / 1e6
     if n_ngrams:
         msg.good(f"Their n-grams keep {spelled:.0%} of these vectors")
+    n_words = len(lexicon.words)
+    rows = f", {prune:,} of them with rows" if prune is not None and prune < n_words else ""
     msg.good(
-        f"{len(lexicon.words):,} words, looked up by {lexicon.attr}, in {width} dimensions that "
+        f"{n_words:,} words{rows}, looked up by {lexicon.attr}, in {width} dimensions that "
         f"keep {kept:.0%} of the variance ({size:,.0f} MB): {output_dir}"
     )
     print(f"--paths.vectors {output_dir}")
@@ -146,6 +164,7 @@ def keep_lexicon(
         digest_of_teacher(teacher).hex(),
         frequent,
         _N_NGRAMS,
+        _N_WORDS,
     ]
     path = folder / f"lexicon-{sha256(srsly.json_dumps(made_of).encode()).hexdigest()[:12]}"
     if path.exists():
@@ -153,7 +172,8 @@ def keep_lexicon(
     try:
         with whole_folder(path) as unfinished:
             lexicon, _, _ = make_lexicon(teacher, texts, frequent=frequent, gpu_id=gpu_id)
-            lexicon.to_pipeline(lang, f"{lang}_lexicon", _N_NGRAMS)[0].to_disk(unfinished)
+            nlp, _ = lexicon.to_pipeline(lang, f"{lang}_lexicon", _N_NGRAMS, _N_WORDS)
+            nlp.to_disk(unfinished)
     except ValueError as error:
         msg.warn(f"The student gets no vectors of words. {error}")
         return None

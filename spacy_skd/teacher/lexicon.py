@@ -81,7 +81,9 @@ class Lexicon:
             vectors[i * _BLOCK : i * _BLOCK + len(block)] = (block - mean) @ axes * (_SIZE / size)
         return Lexicon(self.words, vectors, self.attr, self.forms), kept
 
-    def to_pipeline(self, lang: str, name: str, n_ngrams: int = 0) -> Tuple[Language, float]:
+    def to_pipeline(
+        self, lang: str, name: str, n_ngrams: int = 0, n_words: Optional[int] = None
+    ) -> Tuple[Language, float]:
         """A blank pipeline with these vectors, as by `spacy init vectors`.
 
         A table of words that is looked up by LOWER is not what spaCy 3.8 saves: loaded again, it
@@ -91,13 +93,15 @@ class Lexicon:
         lang (str): Its language.
         name (str): The table's name.
         n_ngrams (int): Rows for character n-grams, for SpelledVectors.
+        n_words (Optional[int]): Words that have a row, most frequent first; None for all. To the
+            others n-grams are fitted all the same.
         RETURNS (Tuple[Language, float]): The pipeline, and the share of the words' squared vectors
             that their n-grams keep.
         """
         # Of this pipeline's own nothing is used: it has the tokenizer that needs no other library.
         tokenizer = {"@tokenizers": "spacy.Tokenizer.v1"}
         nlp = spacy.blank(lang, config={"nlp": {"tokenizer": tokenizer}})
-        n_words, data, kept = len(self.words), self.vectors, 0.0
+        listed, data, kept = self.words[:n_words], self.vectors[:n_words], 0.0
         ngrams: List[str] = []
         if n_ngrams:
             from .spelling import fit_ngrams
@@ -105,16 +109,16 @@ class Lexicon:
             ngrams, of_ngrams, kept = fit_ngrams(self.words, self.vectors, n_ngrams)
             data = numpy.concatenate([data, of_ngrams])
         # By their hashes: the strings of all but words are not needed, and would take time to load.
-        rows = {nlp.vocab.strings.add(word): row for row, word in enumerate(self.words)}
-        rows.update((ngram_key(ngram), n_words + i) for i, ngram in enumerate(ngrams))
+        rows = {nlp.vocab.strings.add(word): row for row, word in enumerate(listed)}
+        rows.update((ngram_key(ngram), len(listed) + i) for i, ngram in enumerate(ngrams))
         if self.attr == "LOWER":
-            row_of = {word: row for row, word in enumerate(self.words)}
-            for form in chain(self.forms, *map(_word_forms, self.words)):
+            row_of = {word: row for row, word in enumerate(listed)}
+            for form in chain(self.forms, *map(_word_forms, listed)):
                 if form.lower() in row_of:
                     rows.setdefault(nlp.vocab.strings[form], row_of[form.lower()])
             for i, ngram in enumerate(ngrams):
                 for form in ngram_forms(ngram):
-                    rows.setdefault(ngram_key(form), n_words + i)
+                    rows.setdefault(ngram_key(form), len(listed) + i)
         table = Vectors(strings=nlp.vocab.strings, data=numpy.ascontiguousarray(data), name=name)
         for key, row in rows.items():
             table.add(key, row=row)

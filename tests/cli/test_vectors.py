@@ -17,7 +17,7 @@ from thinc.api import Config
 from typer.testing import CliRunner
 
 from spacy_skd.cli import vectors as vectors_module
-from spacy_skd.cli.vectors import frequent_words
+from spacy_skd.cli.vectors import frequent_words, keep_lexicon
 from spacy_skd.models.spelled_vectors import SpelledVectors
 from spacy_skd.teacher.lexicon import Lexicon, WordReader
 
@@ -265,6 +265,9 @@ def test_what_is_wrong_is_said(
     assert "has to be ORTH or LOWER" in run(cnn_teacher, words, out, "--attr", "NORM", fails=True)
     assert "take from 1 to" in run(cnn_teacher, words, out, "--width", 5000, fails=True)
     assert 'no component "tagger"' in run(cnn_teacher, words, out, "-n", "tagger", fails=True)
+    assert "leave one of the two out" in run(
+        cnn_teacher, words, out, *WIDTH, "--prune", 3, "--ngrams", 0, fails=True
+    )
     assert "lower --min-count" in run(cnn_teacher, words, out, "--min-count", 9, fails=True)
     spacy.blank("en").to_disk(tmp_path / "blank")
     assert "has token vectors" in run(tmp_path / "blank", words, out, fails=True)
@@ -342,3 +345,47 @@ def test_words_that_are_not_listed_are_spelled(
     again = spacy.load(tmp_path / "student")
     found = static.predict([again.make_doc(doc.text)]).data
     numpy.testing.assert_array_equal(found, [its, plural, title, upper, number])
+
+
+@pytest.mark.parametrize("name", ["cnn_teacher", "transformer_teacher"])
+def test_words_without_a_row_teach_n_grams(
+    name: str, words: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    teacher = request.getfixturevalue(name)
+    run(teacher, words, tmp_path / "all", *WIDTH)
+    message = run(teacher, words, tmp_path / "some", *WIDTH, "--prune", 3)
+    assert "words, 3 of them with rows" in message
+    every, some = (spacy.load(tmp_path / folder) for folder in ("all", "some"))
+    n_pruned = len(every.vocab.vectors) - len(some.vocab.vectors)
+    assert n_pruned > 1
+    numpy.testing.assert_array_equal(some.vocab.vectors.data[:3], every.vocab.vectors.data[:3])
+    numpy.testing.assert_array_equal(
+        some.vocab.vectors.data[3:], every.vocab.vectors.data[3 + n_pruned :]
+    )
+    assert every.vocab["zebra"].has_vector and not some.vocab["zebra"].has_vector
+    assert some.vocab["Paris"].has_vector
+    embed = MultiHashEmbed(width=16, attrs=["NORM"], rows=[10], include_static_vectors=True)
+    layer: Any = SpelledVectors(embed, 0.0)
+    layer.initialize([every("zebra")])
+    (static,) = [node for node in layer.walk() if node.name == "static_vectors"]
+
+    def seen(nlp: Any) -> Any:
+        return static.predict([nlp.make_doc("zebra")]).data
+
+    assert not numpy.allclose(seen(some), seen(every))
+    # By n-grams that know of it.
+    del every.vocab.vectors.key2row[every.vocab.strings["zebra"]]
+    numpy.testing.assert_array_equal(seen(some), seen(every))
+
+
+def test_a_lexicon_for_distil_is_pruned(
+    cnn_teacher: Path, words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    for n in (2, 4):
+        monkeypatch.setattr(vectors_module, "_N_WORDS", n)
+        path = keep_lexicon(cnn_teacher, [words], tmp_path / "out", lang="en", frequent=0)
+        assert path is not None
+        table = spacy.load(path).vocab.vectors
+        sizes.append(len(table))
+    assert sizes[1] - sizes[0] == 2
