@@ -69,8 +69,9 @@ def vectors_cli(
     prune: Annotated[
         Optional[int],
         Opt(
-            help="Keep rows for so many of the words, those of the texts and the most frequent "
-            "first; the others, which n-grams are fitted to as well, are spelled. If not set, all",
+            help="Keep rows for so many of the words, those of the texts first, in whatever case, "
+            "and for those that no n-gram spells; the others, which n-grams are fitted to as well, "
+            "are spelled. If not set, all",
             min=1,
         ),
     ] = None,
@@ -131,11 +132,12 @@ def vectors_cli(
     size = nlp.vocab.vectors.data.nbytes / 1e6
     if n_ngrams:
         msg.good(f"Their n-grams keep {spelled:.0%} of these vectors")
-    n_words = len(lexicon.words)
-    rows = f", {prune:,} of them with rows" if prune is not None and prune < n_words else ""
+    rows = nlp.vocab.vectors.key2row
+    n_spelled = sum(nlp.vocab.strings[word] not in rows for word in lexicon.words)
+    pruned = f", {n_spelled:,} of them spelled" if prune is not None else ""
     msg.good(
-        f"{n_words:,} words{rows}, looked up by {lexicon.attr}, in {width} dimensions that "
-        f"keep {kept:.0%} of the variance ({size:,.0f} MB): {output_dir}"
+        f"{len(lexicon.words):,} words{pruned}, looked up by {lexicon.attr}, in {width} "
+        f"dimensions that keep {kept:.0%} of the variance ({size:,.0f} MB): {output_dir}"
     )
     print(f"--paths.vectors {output_dir}")
 

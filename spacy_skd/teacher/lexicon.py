@@ -3,7 +3,7 @@
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import Collection, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy
 import spacy
@@ -15,6 +15,7 @@ from thinc.api import Config, to_numpy
 from tqdm import tqdm
 
 from ..models.spelled_vectors import ngram_forms, ngram_key
+from ..models.spelled_vectors import ngrams as ngrams_of
 from ..scores import TOKEN_VECTORS
 from .component import ENTITIES, PARSES, TeacherComponent, enabled
 from .loaded_pipeline import LoadedPipeline, content_of
@@ -93,21 +94,24 @@ class Lexicon:
         lang (str): Its language.
         name (str): The table's name.
         n_ngrams (int): Rows for character n-grams, for SpelledVectors.
-        n_words (Optional[int]): Words that have a row, most frequent first; None for all. To the
-            others n-grams are fitted all the same.
+        n_words (Optional[int]): The first so many words, in whatever case, have rows, and so do
+            those that no n-gram spells; None, or without n-grams, for all. To the others n-grams
+            are fitted all the same.
         RETURNS (Tuple[Language, float]): The pipeline, and the share of the words' squared vectors
             that their n-grams keep.
         """
         # Of this pipeline's own nothing is used: it has the tokenizer that needs no other library.
         tokenizer = {"@tokenizers": "spacy.Tokenizer.v1"}
         nlp = spacy.blank(lang, config={"nlp": {"tokenizer": tokenizer}})
-        listed, data, kept = self.words[:n_words], self.vectors[:n_words], 0.0
+        listed, data, kept = self.words, self.vectors, 0.0
         ngrams: List[str] = []
         if n_ngrams:
             from .spelling import fit_ngrams
 
             ngrams, of_ngrams, kept = fit_ngrams(self.words, self.vectors, n_ngrams)
-            data = numpy.concatenate([data, of_ngrams])
+            rows_kept = self._rows(n_words, set(ngrams))
+            listed = [self.words[row] for row in rows_kept]
+            data = numpy.concatenate([self.vectors[rows_kept], of_ngrams])
         # By their hashes: the strings of all but words are not needed, and would take time to load.
         rows = {nlp.vocab.strings.add(word): row for row, word in enumerate(listed)}
         rows.update((ngram_key(ngram), len(listed) + i) for i, ngram in enumerate(ngrams))
@@ -124,6 +128,19 @@ class Lexicon:
             table.add(key, row=row)
         nlp.vocab.vectors = table
         return nlp, kept
+
+    def _rows(self, n_words: Optional[int], ngrams: Set[str]) -> List[int]:
+        """RETURNS (List[int]): The rows of the first words, in whatever case, and of those that
+        have none of the n-grams."""
+        rank: Dict[str, int] = {}
+        for word in self.words:
+            rank.setdefault(word.lower(), len(rank))
+        n_kept = len(rank) if n_words is None else n_words
+        return [
+            row
+            for row, word in enumerate(self.words)
+            if rank[word.lower()] < n_kept or ngrams.isdisjoint(ngrams_of(word))
+        ]
 
 
 def _word_forms(word: str) -> Tuple[str, ...]:

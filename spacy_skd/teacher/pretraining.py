@@ -202,7 +202,7 @@ def _pretrain(
             encoder.finish_update(optimizer)
         optimizer.step_schedules()
         n_words += sum(len(eg.predicted) for eg in batch)
-        if bar.disable and (step + 1) % max(1, steps // 10) == 0:  # no terminal: a log
+        if bar.disable and (step + 1) % -(-steps // 10) == 0:  # no terminal: a log
             seconds = time.perf_counter() - start
             msg.text(f"... {step + 1:,} of {steps:,} updates, {n_words:,} words, {seconds:.0f} s")
     seconds = time.perf_counter() - start
