@@ -48,7 +48,7 @@ from .student_config import (
     with_teacher,
     with_vectors,
 )
-from .vectors import keep_lexicon
+from .vectors import N_WORDS, keep_lexicon
 
 CACHE = "teacher-scores.sqlite"
 
@@ -93,8 +93,8 @@ def distill_cli(
         int,
         Opt(
             help="Without a config: so many of the language's most frequent words are read for "
-            "the student's lexicon, beside those of its texts. 80,000 in all have vectors of their "
-            "own, the others are spelled",
+            f"the student's lexicon, beside those of its texts. {N_WORDS:,} in all have vectors of "
+            "their own, the others are spelled",
             min=0,
         ),
     ] = 100_000,

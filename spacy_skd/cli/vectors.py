@@ -21,7 +21,7 @@ from .whole_files import whole_folder
 _WIDTH = 128
 _N_NGRAMS = 50_000
 # Words with rows of their own, in a lexicon that a student is given who can spell the others.
-_N_WORDS = 80_000
+N_WORDS = 80_000
 
 # What wordfreq calls languages that spaCy calls otherwise, or whose words are for the most part
 # those of another.
@@ -166,7 +166,7 @@ def keep_lexicon(
         digest_of_teacher(teacher).hex(),
         frequent,
         _N_NGRAMS,
-        _N_WORDS,
+        N_WORDS,
     ]
     path = folder / f"lexicon-{sha256(srsly.json_dumps(made_of).encode()).hexdigest()[:12]}"
     if path.exists():
@@ -174,7 +174,7 @@ def keep_lexicon(
     try:
         with whole_folder(path) as unfinished:
             lexicon, _, _ = make_lexicon(teacher, texts, frequent=frequent, gpu_id=gpu_id)
-            nlp, _ = lexicon.to_pipeline(lang, f"{lang}_lexicon", _N_NGRAMS, _N_WORDS)
+            nlp, _ = lexicon.to_pipeline(lang, f"{lang}_lexicon", _N_NGRAMS, N_WORDS)
             nlp.to_disk(unfinished)
     except ValueError as error:
         msg.warn(f"The student gets no vectors of words. {error}")

@@ -379,7 +379,7 @@ def test_a_lexicon_for_distil_is_pruned(
 ) -> None:
     sizes = []
     for n in (2, 4):
-        monkeypatch.setattr(vectors_module, "_N_WORDS", n)
+        monkeypatch.setattr(vectors_module, "N_WORDS", n)
         path = keep_lexicon(cnn_teacher, [words], tmp_path / "out", lang="en", frequent=0)
         assert path is not None
         table = spacy.load(path).vocab.vectors
