@@ -10,7 +10,7 @@ from ufal.chu_liu_edmonds import chu_liu_edmonds
 
 from spacy_skd.decoding import decode_heads, viterbi
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import SentenceGroup, group_sentences
+from spacy_skd.structures import SentenceGroup, group_sentences
 
 from .losses import make_scores
 from .pairs import Pair

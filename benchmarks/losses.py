@@ -10,7 +10,7 @@ from torchcrf import CRF
 
 from spacy_skd.losses import SubstructureKL, SubstructureMSE, chain_nll
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import ChainScores
+from spacy_skd.structures import ChainScores
 
 from .memory import peak_growth
 from .pairs import Pair

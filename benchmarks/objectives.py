@@ -12,7 +12,7 @@ from torch_struct import LinearChainCRF
 
 from spacy_skd.losses import PosteriorKL, StructuralCE, SubstructureKL, SubstructureMSE
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import ArcScores, ChainScores, group_sentences
+from spacy_skd.structures import ArcScores, ChainScores, group_sentences
 
 from .losses import make_scores
 from .pairs import Pair

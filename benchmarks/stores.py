@@ -12,7 +12,7 @@ import typer
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from spacy_skd.teacher.cache import ScoreCache, decode, encode
+from spacy_skd.cache.score_cache import ScoreCache, decode, encode
 
 _BATCH = 20
 

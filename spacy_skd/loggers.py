@@ -8,7 +8,7 @@ from typing import IO, Any, Callable, Dict, List, Optional, Tuple, Union
 from spacy.language import Language
 from spacy.training.loggers import console_logger_v3
 
-from .pipeline.structured_pipe import StructuredPipe
+from .pipeline.distilling_pipe import DistillingPipe
 
 LogStep = Callable[[Optional[Dict[str, Any]]], None]
 
@@ -37,7 +37,7 @@ def console_logger(
         for name, pipe in nlp.pipeline:
             if getattr(pipe, "is_trainable", False):
                 names.append(name)
-                if isinstance(pipe, StructuredPipe) and pipe.distillation is not None:
+                if isinstance(pipe, DistillingPipe) and pipe.distillation is not None:
                     names += [f"{name}_gold", f"{name}_distill"]
                     students.append(name)
         titles = _titles(students)

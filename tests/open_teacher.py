@@ -1,5 +1,6 @@
 """A teacher of our own components, opened without a student."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -7,32 +8,32 @@ import spacy
 import srsly
 from spacy.training import Example
 
-from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import POTENTIALS
-from spacy_skd.teacher.component import BeamSettings, TeacherComponent
-from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
-from spacy_skd.teacher.pipeline_teacher import PipelineTeacher, Request
+from spacy_skd.teacher.kinds.potentials import ArcPotentials, TagPotentials
+from spacy_skd.teacher.lazy_pipeline import LazyPipeline
+from spacy_skd.teacher.pipeline import TeacherPipeline
 
 
 class OpenTeacher:
     """The teacher in a folder, by the names of the components that are learned from."""
 
-    def __init__(self, path: Path, heads: Sequence[str], cache: Optional[Path] = None) -> None:
+    def __init__(self, path: Path, names: Sequence[str], cache: Optional[Path] = None) -> None:
         config = spacy.util.load_config(path / "config.cfg")
-        self.components = {}
-        for name in heads:
-            settings = config["components"][name]
+        self.pipeline = LazyPipeline(path, names)
+        self.teacher = TeacherPipeline([self.pipeline], cache)
+        self.pipes: Any = {}
+        for name in names:
+            kind: Any = TagPotentials if "scheme" in config["components"][name] else ArcPotentials
             labels = tuple(srsly.read_json(path / "meta.json")["labels"][name])
-            scheme = TagScheme(settings["scheme"], labels) if "scheme" in settings else None
-            self.components[name] = TeacherComponent(
-                name, POTENTIALS, labels, scheme, BeamSettings()
-            )
-        self.pipeline = LoadedPipeline(path, list(self.components.values()))
-        self.teacher = PipelineTeacher([self.pipeline], cache)
+            self.pipes[name] = kind(name, labels, pipeline=self.teacher)
+            if kind is TagPotentials:
+                self.pipes[name].configure(config["components"][name], None)
 
     @property
     def nlp(self) -> Any:
         return self.pipeline.nlp
 
     def scores(self, name: str, examples: Sequence[Example], n_heads: Optional[int]) -> Any:
-        return self.teacher.scores(Request(self.components[name], n_heads), examples)
+        pipe = self.pipes[name]
+        if isinstance(pipe, ArcPotentials):
+            pipe = replace(pipe, n_heads=n_heads)
+        return pipe.scores(examples)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from spacy_skd.scores import (
+from spacy_skd.structures import (
     ChainScores,
     SentenceGroup,
     first_tokens,

@@ -10,14 +10,12 @@ import typer
 from spacy.training import Corpus, Example
 from wasabi import msg
 
+from spacy_skd.cache.score_cache import encode
 from spacy_skd.corpora.doc_lengths import cut
-from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import POTENTIALS
-from spacy_skd.teacher.cache import encode
-from spacy_skd.teacher.component import BeamSettings, TeacherComponent
-from spacy_skd.teacher.entries import in_common, join_docs, split_docs
-from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
-from spacy_skd.teacher.pipeline_teacher import PipelineTeacher, Request
+from spacy_skd.structures import ArcScores, ChainScores
+from spacy_skd.teacher.kinds.potentials import ArcPotentials, TagPotentials
+from spacy_skd.teacher.lazy_pipeline import LazyPipeline
+from spacy_skd.teacher.pipeline import TeacherPipeline
 
 # The objectives' default, and the temperature of configs/distill.cfg
 LABEL_HEADS, TEMPERATURES = 4, (1.0, 2.0)
@@ -64,11 +62,12 @@ def main(
     """Compare what comes out of a cache with what went in."""
     config = spacy.util.load_config(teacher / "config.cfg", interpolate=True)
     labels = srsly.read_json(teacher / "meta.json")["labels"]
-    scheme = TagScheme(config["components"]["ner"]["scheme"], labels["ner"])
-    beam = BeamSettings()
-    ner = TeacherComponent("ner", POTENTIALS, scheme.labels, scheme, beam)
-    parser = TeacherComponent("parser", POTENTIALS, tuple(labels["parser"]), None, beam)
-    source = PipelineTeacher([LoadedPipeline(teacher, [ner, parser])])
+    pipeline = TeacherPipeline([LazyPipeline(teacher, ["ner", "parser"])])
+    ner = TagPotentials("ner", tuple(labels["ner"]), pipeline=pipeline)
+    ner.configure(config["components"]["ner"], None)
+    parser = ArcPotentials(
+        "parser", tuple(labels["parser"]), pipeline=pipeline, n_heads=LABEL_HEADS
+    )
     nlp = spacy.blank(config["nlp"]["lang"])
     parts = (part for eg in Corpus(corpus)(nlp) for part in cut(eg, nlp, max_length))
     examples: List[Example] = [eg for eg, _ in zip(parts, range(limit))]
@@ -78,17 +77,17 @@ def main(
     def n_bytes(entries: List[Dict[str, Any]]) -> str:
         return f"{sum(len(encode(entry)) for entry in entries) / sum(lengths):.1f}"
 
-    chain: Any = source.scores(Request(ner), examples)
-    entries = split_docs(chain, lengths, prune=True)
-    kept: Any = join_docs(entries, in_common(chain))
+    chain: Any = ner.scores(examples)
+    entries = chain.split(lengths, prune=True)
+    kept: Any = ChainScores.join(entries, chain.in_common())
     everywhere = numpy.ones(chain.emissions.shape, dtype=bool)
     for tau in TEMPERATURES:
         per_token, _ = divergence(chain.emissions, kept.emissions, everywhere, tau)
         rows.append(("ner", tau, n_bytes(entries), f"{per_token.mean():.1e}", ""))
+    arcs: Any = parser.scores(examples)
     for prune in (True, False):
-        arcs: Any = source.scores(Request(parser, LABEL_HEADS, prune), examples)
-        entries = split_docs(arcs, lengths, prune)
-        kept = join_docs(entries, {})
+        entries = arcs.split(lengths, prune)
+        kept = ArcScores.join(entries, {})
         name = "parser" if prune else "parser, not pruned"
         for tau in TEMPERATURES:
             of_arcs, of_labels = measure_arcs(arcs, kept, tau)

@@ -15,11 +15,13 @@ from spacy.training import Corpus, Example
 from wasabi import msg
 
 from spacy_skd.corpora.doc_lengths import cut
-from spacy_skd.pipeline.gold import gold_parse, gold_tags
+from spacy_skd.pipeline.gold_entities import gold_tags
+from spacy_skd.pipeline.gold_parses import gold_parse
 from spacy_skd.schemes import TagScheme
-from spacy_skd.teacher.component import BeamSettings, TeacherComponent
-from spacy_skd.teacher.loaded_pipeline import LoadedPipeline, content_of
-from spacy_skd.teacher.parses import softmax
+from spacy_skd.structures.parses import softmax
+from spacy_skd.teacher.kinds.beams import BeamEntities, BeamParses
+from spacy_skd.teacher.lazy_pipeline import LazyPipeline, content_of
+from spacy_skd.teacher.settings import TeacherSettings
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0, 16.0)
 BINS = 10
@@ -79,24 +81,24 @@ def main(
 ) -> None:
     """Measure the calibration of a beam on annotated text, and choose a temperature."""
     nlp = spacy.load(teacher)
-    beam = BeamSettings(beam_width, beam_density)
+    beam = TeacherSettings(beam_width=beam_width, beam_density=beam_density)
     scheme = TagScheme("BILUO", nlp.get_pipe("ner").labels)  # type: ignore[attr-defined]
-    ner = TeacherComponent("ner", "sequences", scheme.labels, scheme, beam)
+    ner: Any = BeamEntities("ner", scheme.labels, settings=beam)
     labels = tuple(nlp.get_pipe("parser").labels)  # type: ignore[attr-defined]
-    parser = TeacherComponent("parser", "arc_marginals", labels, None, beam)
+    parser: Any = BeamParses("parser", labels, settings=beam)
     read = Corpus(corpus, gold_preproc=False)(nlp)
     cut_up = (part for eg in read for part in cut(eg, nlp, max_length))
     examples: List[Example] = [eg for eg in cut_up if len(eg.predicted)]
     parts: Dict[str, Dict[float, List[Outcome]]] = {
         name: {tau: [] for tau in TEMPERATURES} for name in ("tags", "entity tags", "heads")
     }
-    pipeline = LoadedPipeline(teacher, [ner, parser])
+    pipeline = LazyPipeline(teacher, ["ner", "parser"])
     for begin in range(0, len(examples), 64):
         batch = examples[begin : begin + 64]
         contents = [content_of(eg) for eg in batch]
         chain, parses = (
-            pipeline.predict(component, pipeline.read(component, batch, contents, contents))
-            for component in (ner, parser)
+            pipe.read(pipeline, pipeline.read(pipe.name, batch, contents, contents))
+            for pipe in (ner, parser)
         )
         tags = numpy.concatenate([gold_tags(eg, scheme) for eg in batch])
         heads = numpy.concatenate([gold_parse(eg)[0] for eg in batch])

@@ -10,7 +10,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_skd.corpora.raw import RawCorpus, make_doc, read_docs
-from spacy_skd.pipeline.gold import gold_parse
+from spacy_skd.pipeline.gold_parses import gold_parse
 from spacy_skd.sentence_counts import count_sentences
 
 # Tokens of a training batch. A doc that is a fifth longer is one of its own.

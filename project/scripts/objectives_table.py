@@ -22,13 +22,13 @@ from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Corpus, Example
 from spacy.training.initialize import init_nlp
+from spacy_skd.teacher.pipeline_teacher import PipelineTeacherHead
 from threadpoolctl import threadpool_limits
 from wasabi import MarkdownRenderer, msg
 
 from spacy_skd.cli.scoring import with_gold_tokens
 from spacy_skd.losses import gold, objectives
 from spacy_skd.pipeline import biaffine_parser, crf_ner
-from spacy_skd.teacher.pipeline_teacher import PipelineTeacherHead
 
 METRICS = {"ner": ("ents_f",), "parser": ("dep_uas", "dep_las")}
 HEADERS = {"ents_f": "Entity F", "dep_uas": "UAS", "dep_las": "LAS"}

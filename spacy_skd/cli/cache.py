@@ -14,10 +14,10 @@ from spacy.util import registry
 from thinc.api import Config
 from wasabi import msg
 
+from ..cache.score_cache import ScoreCache
 from ..corpora.doc_lengths import of_lengths
 from ..corpora.raw import RawCorpus
-from ..teacher.cache import ScoreCache
-from ..teacher.fill import fill_cache
+from ..teacher.read_ahead import fill_cache
 from .app import Code, errors_in_a_sentence, skd
 from .student_config import (
     LENGTHS,

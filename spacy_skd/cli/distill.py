@@ -27,8 +27,8 @@ from wasabi import msg
 
 from ..corpora.raw import KINDS, kind
 from ..sentence_counts import JOIN_LENGTH, are_single_sentences, count_sentences
-from ..teacher.attach import find
-from ..teacher.fill import comes_to_all, fill_cache, training_examples
+from ..teacher.find import find
+from ..teacher.read_ahead import comes_to_all, fill_cache, training_examples
 from .app import Code, errors_in_a_sentence
 from .held_out import hold_out
 from .student_config import (
@@ -309,7 +309,7 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
         nlp = init_nlp(config, use_gpu=use_gpu)
     msg.good("Initialized pipeline")
     requests = all_requests(nlp, config)
-    if all(teacher.has_cache for teacher, _ in requests):
+    if all(pipe.pipeline.has_cache for pipe in requests):
         msg.divider("Reading with the teacher")
         if comes_to_all(nlp):
             fill_cache(requests, training_examples(nlp))

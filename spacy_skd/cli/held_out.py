@@ -12,12 +12,10 @@ from spacy.util import filter_spans, minibatch
 from thinc.api import Config
 from wasabi import msg
 
+from ..cache.digests import digest_of_teacher
 from ..corpora.raw import RawCorpus
-from ..scores import STRUCTURE
-from ..teacher.attach import LabelMap, label_map
-from ..teacher.component import TeacherComponent
-from ..teacher.digests import digest_of_teacher
-from ..teacher.loaded_pipeline import ITS_OWN, LoadedPipeline
+from ..teacher.label_maps import LabelMap, label_map
+from ..teacher.lazy_pipeline import ITS_OWN, LazyPipeline
 from .student_config import attach_block, factory_of, teachers_of
 from .whole_files import write_whole
 
@@ -103,15 +101,15 @@ def _texts(raw: Sequence[Path]) -> Iterator[str]:
 class _Taught:
     """A student, and what it learns from.
 
-    teacher (LoadedPipeline): The teacher.
-    component (TeacherComponent): The teacher's component.
+    teacher (LazyPipeline): The teacher.
+    component (str): The teacher's component.
     is_parser (bool): Whether it sets heads and deps, not entities.
     own (Collection[str]): The component's labels.
     called (LabelMap): What they are called in the student.
     """
 
-    teacher: LoadedPipeline
-    component: TeacherComponent
+    teacher: LazyPipeline
+    component: str
     is_parser: bool
     own: Collection[str]
     called: LabelMap
@@ -131,19 +129,16 @@ def _taught(
     config: Config, learns_from: Dict[str, Tuple[Path, str]], maps: Dict[str, LabelMap]
 ) -> List[_Taught]:
     """Each student of a config; the parsers last."""
-    components = {
-        name: TeacherComponent(component, STRUCTURE) for name, (_, component) in learns_from.items()
-    }
     found: List[_Taught] = []
-    teachers: Dict[Path, LoadedPipeline] = {}
+    teachers: Dict[Path, LazyPipeline] = {}
     for name, (folder, component) in learns_from.items():
         if folder not in teachers:
-            its = [components[n] for n, (other, _) in learns_from.items() if other == folder]
-            teachers[folder] = LoadedPipeline(folder, its, tokens=ITS_OWN)
+            names = [other for path, other in learns_from.values() if path == folder]
+            teachers[folder] = LazyPipeline(folder, names, tokens=ITS_OWN)
         called = maps.get(name, {})
         own = srsly.read_json(folder / "meta.json").get("labels", {}).get(component) or called
         is_parser = factory_of(config, name) == "biaffine_parser"
-        found.append(_Taught(teachers[folder], components[name], is_parser, own, called))
+        found.append(_Taught(teachers[folder], component, is_parser, own, called))
     return sorted(found, key=lambda student: student.is_parser)
 
 

@@ -13,7 +13,7 @@ from spacy.training.corpus import walk_corpus
 from spacy.vocab import Vocab
 from wasabi import msg
 
-from ..teacher.attach import find
+from ..teacher.find import find
 from .app import Code, errors_in_a_sentence, skd
 from .error_kinds import Counts, Seen, count_kinds, excess
 from .scoring import annotate, score, with_gold_tokens

@@ -10,11 +10,13 @@ from spacy.util import load_config
 from thinc.api import Config
 
 from ..corpora.raw import RawCorpus
-from ..teacher.attach import ATTACH_TEACHER, find
-from ..teacher.component import ENCODERS, KIN, enabled
-from ..teacher.fill import requests_of
-from ..teacher.pipeline_teacher import PipelineTeacher, Request
-from ..teacher.pretraining import PRETRAIN_ENCODERS, vector_requests
+from ..pretraining.callback import PRETRAIN_ENCODERS
+from ..pretraining.vector_pipes import vector_pipes
+from ..teacher.attach import ATTACH_TEACHER
+from ..teacher.factories import ENCODERS, KIN, enabled
+from ..teacher.find import find
+from ..teacher.pipe import TeacherPipe
+from ..teacher.read_ahead import teacher_pipes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 MIXED = "spacy-skd.MixedCorpus.v1"
@@ -287,17 +289,17 @@ def with_raw(config: Config, paths: Sequence[Path], has_gold: bool) -> Config:
     return config
 
 
-def all_requests(nlp: Language, config: Config) -> List[Tuple[PipelineTeacher, Request]]:
+def all_requests(nlp: Language, config: Config) -> List[TeacherPipe]:
     """What the students of a pipeline, and their encoders, ask of their teachers.
 
     nlp (Language): The pipeline, its teacher attached.
     config (Config): What it was made of.
-    RETURNS (List[Tuple[PipelineTeacher, Request]]): For each.
+    RETURNS (List[TeacherPipe]): For each.
     """
-    requests = requests_of(nlp)
+    requests = teacher_pipes(nlp)
     block = config.get("initialize", {}).get("after_init") or {}
     if block.get("@callbacks") == PRETRAIN_ENCODERS:
-        requests += vector_requests(nlp).values()
+        requests += vector_pipes(nlp).values()
     return requests
 
 

@@ -10,10 +10,11 @@ import srsly
 from spacy.cli._util import Arg, Opt, import_code, setup_gpu
 from wasabi import msg
 
+from ..cache.digests import digest_of_teacher
 from ..corpora.raw import RawCorpus
-from ..teacher.attach import find
-from ..teacher.digests import digest_of_teacher
-from ..teacher.lexicon import Lexicon, WordReader, count_words
+from ..lexicon.lexicon import Lexicon
+from ..lexicon.word_reader import WordReader, count_words
+from ..teacher.find import find
 from .app import Code, errors_in_a_sentence, skd
 from .held_out import stamp
 from .whole_files import whole_folder
@@ -212,7 +213,7 @@ def make_lexicon(
     corpora = [RawCorpus(path) for path in texts]
     reader = WordReader(teacher, component, gpu_id)
     if attr is None:
-        attr = "ORTH" if reader.tells_case() else "LOWER"
+        attr = "ORTH" if reader.is_cased() else "LOWER"
     forms = count_words(eg for corpus in corpora for eg in corpus(reader.nlp))
     counts = forms
     if attr == "LOWER":

@@ -1,10 +1,18 @@
 """Scores to structures: tag sequences, trees, sentences.
 
-Works in the array module of its input; only decoded structures come to the host.
+Arrays stay in the array module of the input. Only decoded structures are copied to the host.
 """
 
+from .parses import Parse, decode_parses
 from .sentences import sentence_spans, with_shorter_sentences
 from .trees import decode_heads
 from .viterbi import viterbi
 
-__all__ = ["decode_heads", "sentence_spans", "viterbi", "with_shorter_sentences"]
+__all__ = [
+    "Parse",
+    "decode_heads",
+    "decode_parses",
+    "sentence_spans",
+    "viterbi",
+    "with_shorter_sentences",
+]

@@ -8,7 +8,7 @@ import numpy
 from thinc.api import get_array_module, to_numpy
 from thinc.types import Floats2d
 
-from ..scores import ArcScores, SentenceGroup, first_tokens, group_sentences
+from ..structures import ArcScores, SentenceGroup, first_tokens, group_sentences
 
 
 def sentence_spans(

@@ -8,7 +8,7 @@ from thinc.api import get_array_module, to_numpy
 from thinc.types import Floats3d, Ints2d
 from ufal.chu_liu_edmonds import chu_liu_edmonds
 
-from ..scores import SentenceGroup
+from ..structures import SentenceGroup
 
 
 def decode_heads(group: SentenceGroup, arcs: Floats3d) -> numpy.ndarray:

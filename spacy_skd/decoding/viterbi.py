@@ -7,7 +7,7 @@ import numpy
 from thinc.api import get_array_module, to_numpy
 
 from ..schemes import ValidTags
-from ..scores import ChainScores
+from ..structures import ChainScores
 
 # After so many positions the running scores are brought back to a maximum of 0.
 _RESCALE_EVERY = 16

@@ -16,7 +16,7 @@ from ..distributions.tree import (
     log_arc_marginals,
     log_partition,
 )
-from ..scores import ArcScores, SentenceGroup
+from ..structures import ArcScores, SentenceGroup
 from .autograd import ArcTensors, arc_tensors, differentiate, floats, integers, mask
 from .objectives import (
     Objective,

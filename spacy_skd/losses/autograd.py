@@ -7,7 +7,7 @@ import torch
 from thinc.util import is_cupy_array, torch2xp, xp2torch
 from torch import Tensor
 
-from ..scores import ArcScores, ChainScores
+from ..structures import ArcScores, ChainScores
 
 ScoresT = TypeVar("ScoresT", ChainScores, ArcScores)
 

@@ -18,7 +18,7 @@ from ..distributions.chain import (
     tag_marginals,
 )
 from ..schemes import ValidTags
-from ..scores import ChainScores, TeacherChain
+from ..structures import ChainScores, TeacherChain
 from .autograd import ChainTensors, chain_tensors, differentiate, floats, mask
 from .objectives import (
     Objective,

@@ -17,7 +17,7 @@ from ..distributions.chain import (
 )
 from ..distributions.layout import from_host
 from ..schemes import ValidTags
-from ..scores import ChainScores
+from ..structures import ChainScores
 from .autograd import ChainTensors, differentiate, floats, mask
 
 

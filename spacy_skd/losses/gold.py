@@ -5,7 +5,7 @@ from typing import Any, Sequence, Tuple
 from thinc.types import Floats1d, Ints1d
 
 from ..schemes import ValidTags
-from ..scores import ArcScores, ChainScores
+from ..structures import ArcScores, ChainScores
 from .backend import torch_side
 
 

@@ -9,7 +9,7 @@ import numpy
 from thinc.types import Floats1d
 
 from ..schemes import ValidTags
-from ..scores import ArcScores, ChainScores, TeacherChain
+from ..structures import ArcScores, ChainScores, TeacherChain
 from .objectives import DistillationLoss, StructuralCE, TopK
 from .weight import Weight
 

@@ -10,7 +10,7 @@ import numpy
 from thinc.types import Floats1d
 
 from ..schemes import ValidTags
-from ..scores import (
+from ..structures import (
     ARC_MARGINALS,
     FINER_POTENTIALS,
     POTENTIALS,

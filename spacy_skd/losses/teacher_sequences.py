@@ -15,7 +15,7 @@ from ..distributions.chain import (
     tag_marginals,
 )
 from ..schemes import ValidTags
-from ..scores import ChainScores, ChainSequences, TeacherChain
+from ..structures import ChainScores, ChainSequences, TeacherChain
 from .autograd import ChainTensors, chain_tensors, floats, integers
 
 

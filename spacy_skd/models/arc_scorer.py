@@ -5,7 +5,7 @@ from typing import Any, Callable, List, Optional, Tuple
 from thinc.api import Model
 from thinc.types import Floats2d, Floats3d
 
-from ..scores import SentenceGroup
+from ..structures import SentenceGroup
 
 # Vectors of the tokens as dependents (n_tokens, width); as heads, the root's after the last
 # token's (n_tokens + 1, width); the sentences.

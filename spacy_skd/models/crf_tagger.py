@@ -6,7 +6,7 @@ from spacy.tokens import Doc
 from thinc.api import Linear, Model, zero_init
 from thinc.types import Floats1d, Floats2d
 
-from ..scores import ChainScores
+from ..structures import ChainScores
 from .fast_ops import one_blas_thread, use_fast_ops
 from .growth import BELOW_MEAN, grow, grow_linear
 from .tok2vec import initialize_tok2vec

@@ -1,7 +1,7 @@
 """crf_ner: a linear-chain CRF over entity tags."""
 
-from dataclasses import replace
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
 import numpy
 from spacy.errors import Errors
@@ -9,41 +9,27 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab
-from thinc.api import Config, Model, get_array_module
+from thinc.api import Model
+from thinc.types import Floats1d
 
 from ..decoding import viterbi
 from ..losses import DistillationLoss, chain_nll, is_of_whole_docs
 from ..models.crf_tagger import resize_crf_tagger
 from ..schemes import TagScheme
-from ..scores import (
+from ..structures import (
     FINER_POTENTIALS,
     POTENTIALS,
     ArcScores,
     ChainScores,
-    ChainSequences,
     FinerChainScores,
     TeacherChain,
-    TeacherHead,
     TeacherScores,
 )
-from .gold import allowed_tags, gold_tags, wrong_entities
-from .structured_pipe import Loss, StructuredPipe
-
-_DEFAULT_CONFIG = """
-[model]
-@architectures = "spacy-skd.CRFTagger.v1"
-
-[model.tok2vec]
-@architectures = "spacy.HashEmbedCNN.v2"
-pretrained_vectors = null
-width = 96
-depth = 4
-embed_size = 2000
-window_size = 1
-maxout_pieces = 3
-subword_features = true
-"""
-DEFAULT_CRF_NER_MODEL = Config().from_str(_DEFAULT_CONFIG)["model"]
+from .default_tok2vec import DEFAULT_TOK2VEC
+from .distilling_pipe import Loss
+from .gold_entities import GoldEntities, allowed_tags, read_gold_entities
+from .structured_pipe import StructuredPipe
+from .teacher_slot import ChainTeacher, Teacher
 
 # The value of ENT_IOB of an entity's first token, and of a blocked token.
 _BEGIN = 3
@@ -53,7 +39,7 @@ _BEGIN = 3
     "crf_ner",
     assigns=["doc.ents", "token.ent_iob", "token.ent_type"],
     default_config={
-        "model": DEFAULT_CRF_NER_MODEL,
+        "model": {"@architectures": "spacy-skd.CRFTagger.v1", "tok2vec": DEFAULT_TOK2VEC},
         "scheme": "BILUO",
         "incorrect_spans_key": None,
         "distillation": None,
@@ -81,11 +67,12 @@ def make_crf_ner(
 
     model (Model[List[Doc], ChainScores]): Scores of tags, e.g. spacy-skd.CRFTagger.v1.
     scheme (str): The tagging scheme, "BILUO" or "BIO".
-    incorrect_spans_key (Optional[str]): The key in `doc.spans` of the reference under which spans
-        stand that are known to be no entities of their label (without a label: of any).
-    distillation (Optional[DistillationLoss]): How to learn from a teacher; null: not at all.
-    distillation_weight (Union[float, Iterator[float]]): lambda: the share of the distillation
-        loss, a number from 0 to 1 or a schedule. Docs without gold entities have 1.
+    incorrect_spans_key (Optional[str]): The key in `doc.spans` of the reference for spans that are
+        no entities of their label, or no entities at all if they have no label.
+    distillation (Optional[DistillationLoss]): The objective to learn from a teacher by; null for
+        gold annotation alone.
+    distillation_weight (Union[float, Iterator[float]]): lambda, the share of the distillation
+        loss: a number from 0 to 1, or a schedule. It is 1 for docs without gold entities.
     scorer (Optional[Callable]): The scoring method.
     """
     return CRFEntityRecognizer(
@@ -100,6 +87,21 @@ def make_crf_ner(
     )
 
 
+@dataclass
+class _Lesson:
+    """The teacher's scores of a batch, and their weights.
+
+    scores (Optional[TeacherScores]): The scores; None if no token has a weight.
+    weight (ndarray): (n_docs,); lambda of each doc.
+    token_weights (ndarray): (n_tokens,); lambda of each token, 0 where gold has a label that the
+        teacher lacks, and where the teacher says nothing.
+    """
+
+    scores: Optional[TeacherScores]
+    weight: numpy.ndarray
+    token_weights: numpy.ndarray
+
+
 class CRFEntityRecognizer(StructuredPipe):
     """Named entity recognition with a linear-chain CRF over the doc.
 
@@ -107,7 +109,7 @@ class CRFEntityRecognizer(StructuredPipe):
     model (Model[List[Doc], ChainScores]): Scores of tags.
     name (str): The component's name.
     scheme (str): The tagging scheme, "BILUO" or "BIO".
-    incorrect_spans_key (Optional[str]): The span group of what is known to be no entity.
+    incorrect_spans_key (Optional[str]): The span group of spans that are no entities.
     distillation, distillation_weight, scorer: See StructuredPipe.
     """
 
@@ -148,7 +150,7 @@ class CRFEntityRecognizer(StructuredPipe):
     # Prediction
 
     def predict(self, docs: Union[Doc, Iterable[Doc]]) -> List[numpy.ndarray]:
-        """The best tag sequence of each doc, given the entities that are set on it.
+        """Find the best tag sequence of each doc, given the entities that are set on it.
 
         docs (Union[Doc, Iterable[Doc]]): The docs.
         RETURNS (List[ndarray]): For each doc (n_tokens,), indices into the scheme's tags.
@@ -160,31 +162,31 @@ class CRFEntityRecognizer(StructuredPipe):
         return numpy.split(tags, numpy.cumsum([len(doc) for doc in docs])[:-1])
 
     def set_annotations(self, docs: Iterable[Doc], tags: List[numpy.ndarray]) -> None:
-        """Set the entities of docs; those that were set before, and blocked tokens, stay.
+        """Set the entities of docs. Entities and blocked tokens that were set before are kept.
 
         docs (Iterable[Doc]): The docs.
-        tags (List[ndarray]): What `predict` gave.
+        tags (List[ndarray]): From `predict`.
         """
         for doc, doc_tags in zip(docs, tags):
             if not len(doc):
                 continue
             presets = list(doc.ents)
             taken = {token.i for span in presets for token in span}
-            found = [
+            predicted = [
                 Span(doc, start, end, label=label)
                 for start, end, label in self.scheme.entities(doc_tags)
                 if start not in taken
             ]
             blocked = [doc[i : i + 1] for i in _blocked_tokens(doc)]
-            doc.set_ents([*presets, *found], blocked=blocked, default="outside")
+            doc.set_ents([*presets, *predicted], blocked=blocked, default="outside")
 
     def _preset_tags(self, docs: List[Doc]) -> Optional[numpy.ndarray]:
-        """Which tags the tokens may have next to entities and blocked tokens that are set.
+        """Find the tags that agree with entities and blocked tokens that are set.
 
         No entity starts with a space, as in spaCy.
 
         docs (List[Doc]): The docs.
-        RETURNS (Optional[ndarray]): bool, (n_tokens, n_tags), or None if all may have all.
+        RETURNS (Optional[ndarray]): bool, (n_tokens, n_tags); None if all tags do.
         """
         scheme = self.scheme
         outside = scheme.index["O"]
@@ -212,50 +214,53 @@ class CRFEntityRecognizer(StructuredPipe):
     # Training
 
     def batch_loss(self, examples: List[Example], scores: ChainScores) -> Loss:
-        """See StructuredPipe.batch_loss. lambda counts per doc: 1 where it has no gold, 0 where the
-        teacher says nothing of it. Of a doc that the teacher does say something of, gold counts
-        1 - lambda also at tokens of which it does not: their labels are of one sequence."""
+        """See DistillingPipe.batch_loss."""
         xp = self.model.ops.xp
-        scheme = self.scheme
-        doc_tags = [gold_tags(eg, scheme) for eg in examples]
-        tags = numpy.concatenate(doc_tags)
-        wrong: List[Tuple[int, Any]] = []
-        if self.incorrect_spans_key is not None:
-            for d, eg in enumerate(examples):
-                sets = wrong_entities(eg, self.incorrect_spans_key, scheme)
-                wrong.extend((d, xp.asarray(tags)) for tags in sets)
-        has_gold = numpy.array([bool((tags >= 0).any()) for tags in doc_tags])
-        has_gold[[d for d, _ in wrong]] = True
-        teacher = self._teacher.head if self._is_distilling else None
-        weight = numpy.zeros(len(examples))
-        given: Optional[TeacherScores] = None
-        if teacher is not None:
-            known = self._known_to(teacher.labels)
-            counts = (tags < 0) | known[tags]
-            weight = numpy.where(has_gold, self._weight.value, 1.0)
-            if (numpy.repeat(weight, scores.lengths) * counts).any():
-                given = teacher.scores(examples)
-                if given.known is not None:
-                    counts &= given.known
-            all_or_any = numpy.all if is_of_whole_docs(self._loss_function) else numpy.any
-            ends = numpy.cumsum(scores.lengths)[:-1]
-            weight[[not all_or_any(of_doc) for of_doc in numpy.split(counts, ends)]] = 0
-        gold_weights = xp.asarray(numpy.where(has_gold, 1 - weight, 0.0), dtype="f")
-        allowed = xp.asarray(allowed_tags(tags, scheme))
-        gold, gradient = chain_nll(scores, scheme.valid, allowed, gold_weights, wrong)
-        weights = numpy.repeat(weight, scores.lengths)
-        if teacher is None or given is None or not weights.any():
-            return Loss(gold, 0.0, gradient)
-        distill, d_distill = self._loss_function.chain(
+        gold = read_gold_entities(examples, self.scheme, self.incorrect_spans_key)
+        lesson = self._read_teacher(examples, scores.lengths, gold)
+        gold_weights = xp.asarray(numpy.where(gold.is_annotated, 1 - lesson.weight, 0.0), dtype="f")
+        allowed = xp.asarray(allowed_tags(gold.tags, self.scheme))
+        wrong = [(d, xp.asarray(tags)) for d, tags in gold.wrong]
+        loss, gradient = chain_nll(scores, self.scheme.valid, allowed, gold_weights, wrong)
+        if lesson.scores is None or not lesson.token_weights.any():
+            return Loss(loss, 0.0, gradient)
+        assert self.teacher is not None
+        distill, d_distill = self.get_teacher_student_loss(
+            self.in_student_labels(lesson.scores, self.teacher),
             scores,
-            self.in_student_labels(given, teacher),
-            scheme.valid.restrict(known),
-            xp.asarray(weights * counts, dtype="f"),
+            self.teacher.labels,
+            weights=xp.asarray(lesson.token_weights, dtype="f"),
         )
-        return Loss(gold, distill, gradient + d_distill)
+        return Loss(loss, distill, gradient + d_distill)
+
+    def _read_teacher(
+        self, examples: List[Example], lengths: List[int], gold: GoldEntities
+    ) -> "_Lesson":
+        """Score a batch with the teacher, and weigh the scores against the gold entities.
+
+        A doc is weighed as a whole, since its labels are one sequence: lambda is 1 without gold
+        entities, and 0 where the teacher says nothing about the doc.
+
+        RETURNS (_Lesson): The teacher's scores and their weights.
+        """
+        weight, no_tokens = numpy.zeros(len(examples)), numpy.zeros(len(gold.tags))
+        teacher = self.active_teacher
+        if teacher is None:
+            return _Lesson(None, weight, no_tokens)
+        is_taught = (gold.tags < 0) | self._tags_with(teacher.labels)[gold.tags]
+        weight = numpy.where(gold.is_annotated, self.distillation_weight, 1.0)
+        scores: Optional[TeacherScores] = None
+        if (numpy.repeat(weight, lengths) * is_taught).any():
+            scores = teacher.scores(examples)
+            if scores.known is not None:
+                is_taught &= scores.known
+        all_or_any = numpy.all if is_of_whole_docs(self.objective) else numpy.any
+        by_doc = numpy.split(is_taught, numpy.cumsum(lengths)[:-1])
+        weight[[not all_or_any(is_taught_here) for is_taught_here in by_doc]] = 0
+        return _Lesson(scores, weight, numpy.repeat(weight, lengths) * is_taught)
 
     def to_teach(self, scores: ChainScores, docs: List[Doc], n_heads: Optional[int]) -> ChainScores:
-        """See StructuredPipe.to_teach."""
+        """See DistillingPipe.to_teach."""
         return scores
 
     def get_teacher_student_loss(
@@ -263,64 +268,58 @@ class CRFEntityRecognizer(StructuredPipe):
         teacher_scores: Union[TeacherScores, FinerChainScores],
         student_scores: ChainScores,
         teacher_labels: Optional[Sequence[str]] = None,
+        *,
+        weights: Optional[Floats1d] = None,
     ) -> Tuple[float, ChainScores]:
-        """See StructuredPipe.get_teacher_student_loss."""
+        """See DistillingPipe.get_teacher_student_loss.
+
+        weights (Optional[Floats1d]): (n_tokens,); the weight of each token. None for 1.
+        """
         assert not isinstance(teacher_scores, ArcScores)
-        weights = self.model.ops.alloc1f(len(student_scores.emissions)) + 1
+        if weights is None:
+            weights = self.model.ops.alloc1f(len(student_scores.emissions)) + 1
         valid = self.scheme.valid
         if teacher_labels is not None:
-            valid = valid.restrict(self._known_to(teacher_labels))
-        return self._loss_function.chain(student_scores, teacher_scores, valid, weights)
+            valid = valid.restrict(self._tags_with(teacher_labels))
+        return self.objective.chain(student_scores, teacher_scores, valid, weights)
 
-    def in_student_labels(self, scores: TeacherScores, teacher: TeacherHead) -> TeacherChain:
-        """See StructuredPipe.in_student_labels."""
-        assert not isinstance(scores, ArcScores) and teacher.scheme is not None
-        if isinstance(scores, ChainSequences):
-            # An entity of a label that the student lacks is none.
-            tag_of = teacher.scheme.index_in(self.scheme)
-            outside = self.scheme.index["O"]
-            tags = numpy.where(tag_of < 0, outside, tag_of)[scores.tags]
-            return replace(scores, tags=tags).distinct()
-        if teacher.scheme == self.scheme:
-            return scores
-        if teacher.scheme.is_finer_than(self.scheme):
+    def in_student_labels(self, scores: TeacherScores, teacher: Teacher) -> TeacherChain:
+        """See DistillingPipe.in_student_labels."""
+        assert not isinstance(scores, ArcScores)
+        if isinstance(scores, ChainScores):
             self._check_scheme(teacher)
-            scheme, source = teacher.scheme.in_biluo()
-            tag_of = scheme.index_in(self.scheme)
-            valid = scheme.valid.restrict(tag_of >= 0)
-            its = _with_tags(scores, source)
-            return FinerChainScores(its, valid, tag_of, scheme.is_ambiguous)
-        return _with_tags(scores, self.scheme.index_in(teacher.scheme))
+        return scores.in_scheme(cast(ChainTeacher, teacher).scheme, self.scheme)
 
-    def _check_teacher(self, head: TeacherHead) -> None:
-        super()._check_teacher(head)
-        self._check_scheme(head)
+    def _check_teacher(self, teacher: Teacher) -> None:
+        super()._check_teacher(teacher)
+        self._check_scheme(teacher)
 
-    def _check_scheme(self, head: TeacherHead) -> None:
-        """Whether the objective can compare the tags of teacher and student."""
-        assert head.scheme is not None
-        finer = head.gives == POTENTIALS and head.scheme.is_finer_than(self.scheme)
-        if not finer or FINER_POTENTIALS in self._loss_function.accepts:
+    def _check_scheme(self, teacher: Teacher) -> None:
+        """Check that the objective can compare the tags of teacher and student.
+
+        RAISES (ValueError): If it compares bigrams, and the teacher's tags are finer.
+        """
+        scheme = cast(ChainTeacher, teacher).scheme
+        is_finer = teacher.gives == POTENTIALS and scheme.is_finer_than(self.scheme)
+        if not is_finer or FINER_POTENTIALS in self.objective.accepts:
             return
-        if head.scheme.is_ambiguous:
+        if scheme.is_ambiguous:
             what, way_out = "several of its labels are mapped to one", "map each to one of its own"
         else:
-            what = (
-                f"they are over {head.scheme.name} tags, and the student's are {self.scheme.name}"
-            )
-            way_out = f'set scheme = "{head.scheme.name}" for the student'
+            what = f"they are over {scheme.name} tags, and the student's are {self.scheme.name}"
+            way_out = f'set scheme = "{scheme.name}" for the student'
         raise ValueError(
             f"The scores of component \"{self.name}\"'s teacher can't be expressed bigram by "
-            f"bigram, as {type(self._loss_function).__name__} compares them: {what}. Either "
+            f"bigram, as {type(self.objective).__name__} compares them: {what}. Either "
             f"{way_out}, or "
             'use an objective on whole sequences, such as "spacy-skd.StructuralCE.v1" or '
             '"spacy-skd.PosteriorKL.v1".'
         )
 
-    def _known_to(self, labels: Iterable[str]) -> numpy.ndarray:
-        """The tags of labels that a teacher knows: bool, (n_tags,)."""
-        known = set(labels)
-        return numpy.array([tag == "O" or tag[2:] in known for tag in self.scheme.tags])
+    def _tags_with(self, labels: Iterable[str]) -> numpy.ndarray:
+        """RETURNS (ndarray): bool, (n_tags,); O, and the tags of labels that are listed."""
+        listed = set(labels)
+        return numpy.array([tag == "O" or tag[2:] in listed for tag in self.scheme.tags])
 
     def _add_new_labels(self, examples: List[Example]) -> None:
         # As spaCy's `ner`, which learns labels as they come.
@@ -345,21 +344,7 @@ class CRFEntityRecognizer(StructuredPipe):
         return (model.get_dim("nO") - 1) // TagScheme.tags_per_label(self.scheme.name)
 
 
-def _with_tags(scores: ChainScores, tags: numpy.ndarray) -> ChainScores:
-    """RETURNS (ChainScores): Over other tags, each with the potentials of one there is."""
-    given: Any = scores
-    # Of the scores' array module: cupy arrays take no index arrays of the host.
-    index = get_array_module(scores.emissions).asarray(tags)
-    return ChainScores(
-        emissions=given.emissions[:, index],
-        transitions=given.transitions[index][:, index],
-        start=given.start[index],
-        end=given.end[index],
-        lengths=given.lengths,
-    )
-
-
 def _blocked_tokens(doc: Doc) -> numpy.ndarray:
-    """The tokens of a doc that may not be part of an entity, as set by `doc.set_ents`."""
+    """RETURNS (ndarray): int; the tokens that `doc.set_ents` has blocked for entities."""
     iob_type = doc.to_array(["ENT_IOB", "ENT_TYPE"])
     return numpy.flatnonzero((iob_type[:, 0] == _BEGIN) & (iob_type[:, 1] == 0))

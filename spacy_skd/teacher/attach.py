@@ -1,6 +1,5 @@
 """spacy-skd.attach_teacher.v1: gives the students of a pipeline their teacher."""
 
-import re
 from collections import defaultdict
 from copy import copy
 from itertools import tee
@@ -19,28 +18,30 @@ from typing import (
     Union,
 )
 
+import srsly
 from spacy.language import Language
 from spacy.tokenizer import Tokenizer
-from spacy.util import get_package_path, is_package, load_config
-from thinc.api import Config
+from spacy.util import load_config
 
-from ..losses import DistillationLoss
-from ..pipeline.structured_pipe import StructuredPipe
-from ..scores import POTENTIALS
-from .component import BeamSettings, TeacherComponent, describe
-from .loaded_pipeline import CHECKED, ITS_OWN, STUDENTS, LoadedPipeline
-from .pipeline_teacher import PipelineTeacher, PipelineTeacherHead
+from ..losses import DistillationLoss, accepting
+from ..pipeline.distilling_pipe import DistillingPipe
+from ..structures import POTENTIALS
+from .config_block import remove_block
+from .find import find
+from .kinds import KINDS
+from .label_maps import LabelMap, label_map
+from .lazy_pipeline import CHECKED, ITS_OWN, STUDENTS, LazyPipeline
+from .pipe import TeacherPipe
+from .pipeline import TeacherPipeline
+from .settings import TeacherSettings
 
 Callback = Callable[[Language], Any]
 
-# What attach_teacher is registered as.
+# The registered name of attach_teacher.
 ATTACH_TEACHER = "spacy-skd.attach_teacher.v1"
 
-# A teacher, or several whose average is one.
+# A teacher, or several teachers whose average is learned.
 Teachers = Union[str, Path, List[Union[str, Path]]]
-
-# For each of a teacher's labels, what it is called in the student, or None.
-LabelMap = Dict[str, Optional[str]]
 
 
 def attach_teacher(
@@ -59,68 +60,60 @@ def attach_teacher(
     half_precision: bool = False,
     copy_tokenizer: bool = False,
 ) -> Callback:
-    """A callback for [initialize.before_init], which spaCy resolves for training only.
+    """Create a callback for [initialize.before_init], which spaCy resolves for training only.
 
-    Calling it loads no weights: the teacher's config and labels are checked, its model is loaded
-    at the first update. The block that named the callback is taken out of the pipeline's config, so
-    that a saved student holds no trace of its teacher.
+    The callback checks the teacher's config and labels. The teacher's weights are loaded at the
+    first update. The callback removes its block from the pipeline's config, so that a saved student
+    holds no trace of the teacher.
 
-    path (Optional[Union[Teachers, Dict[str, Teachers]]]): The teacher: a pipeline's folder or an
-        installed package. A list of several: their average. By the name of the student's component:
-        each has its own.
+    path (Optional[Union[Teachers, Dict[str, Teachers]]]): The teacher: the folder of a pipeline, or
+        an installed package. A list: the average of several teachers. A dict: teachers by the name
+        of the student's component.
     student_to_teacher (Optional[Dict[str, str]]): The name of the teacher's component for each
-        student component, where they differ.
-    cache (Optional[Union[str, Path]]): A file that keeps the teacher's scores from epoch to epoch
-        and run to run. null: the teacher runs at every step.
-    then (Optional[Callable]): Another before_init callback, called once this one has checked its
-        own settings.
-    distillation (Optional[DistillationLoss]): Replaces the own setting of components that are taken
-        over by `source =`, which keep their source's; of all, where none is.
-    distillation_weight (Optional[Union[float, Iterator[float]]]): The same.
+        component of the student, where they differ.
+    cache (Optional[Union[str, Path]]): A file or folder that keeps the teacher's scores from epoch
+        to epoch and run to run. null: the teacher runs at every step.
+    then (Optional[Callable]): Another before_init callback, called after the checks of this one.
+    distillation (Optional[DistillationLoss]): The objective of components with `source =`, which
+        keep the settings of their source otherwise; of all components if none has a source.
+    distillation_weight (Optional[Union[float, Iterator[float]]]): The same for the weight.
     label_maps (Optional[Dict[str, Union[LabelMap, List[List[Optional[str]]]]]]): By the name of the
-        student's component, what labels of the teacher's are called in the student; null: not
-        learned. As pairs in a list where labels have a colon, which a config can't have in a key.
-    align (bool): Where the teacher has another tokenizer: let it read its own tokens, and learn
-        from it where one of them is one of the student's. Else a text that both read as different
-        tokens is refused.
-    beam_width (int): How many analyses the beam of a transition-based teacher holds.
-    beam_density (float): Of these, those of less than this times the probability of the best are
-        dropped on the way.
-    beam_temperature (float): Divides the log probabilities of the beam's analyses: more than 1
-        where the teacher is surer of them than it is right.
-    gpu_id (Optional[int]): The device that the teacher runs on, -1 for the CPU; null: the
-        student's.
-    half_precision (bool): Whether the teacher's transformer runs in bfloat16.
-    copy_tokenizer (bool): Whether the student gets the rules of the teacher's tokenizer, where both
-        are spaCy's own: a pipeline may have more of them than its language.
+        student's component, the names of the teacher's labels in the student; null for a label that
+        is not learned. A list of pairs for labels with a colon, which a config's key can't have.
+    align (bool): If the tokenizers differ, let the teacher read the tokens of its tokenizer, and
+        learn from tokens that are the same on both sides. Otherwise, a text with different tokens
+        is an error.
+    beam_width (int): The number of analyses in the beam of a transition-based teacher.
+    beam_density (float): Analyses with less than this times the probability of the best one are
+        dropped from the beam.
+    beam_temperature (float): Divides the log probabilities of the beam's analyses. More than 1 for
+        a teacher that is overconfident.
+    gpu_id (Optional[int]): The device to run the teacher on, -1 for the CPU; null for the student's
+        device.
+    half_precision (bool): Whether to run the teacher's transformer in bfloat16.
+    copy_tokenizer (bool): Whether to give the student the rules of the teacher's tokenizer, if both
+        have spaCy's tokenizer. A pipeline may have more rules than its language.
     RETURNS (Callable[[Language], Any]): The callback.
     """
 
     def before_init(nlp: Language) -> None:
         names = student_to_teacher or {}
-        maps = {name: label_map(name, given) for name, given in (label_maps or {}).items()}
-        beam = BeamSettings(beam_width, beam_density)
-        if not beam_temperature > 0:
-            raise ValueError(f"beam_temperature is {beam_temperature}, but has to be more than 0.")
+        maps = {name: label_map(name, value) for name, value in (label_maps or {}).items()}
+        settings = TeacherSettings(
+            align, beam_width, beam_density, beam_temperature, gpu_id, half_precision
+        )
         students = _students(nlp, {*names, *maps}, distillation, distillation_weight)
-        components: Dict[str, TeacherComponent] = {}
+        pipes: Dict[str, TeacherPipe] = {}
         shared: Dict[Tuple[Path, ...], List[str]] = defaultdict(list)
-        for student, pipe in students.items():
-            folders = _folders(path, student)
-            found = [
-                describe(
-                    folder,
-                    load_config(folder / "config.cfg", interpolate=True),
-                    names.get(student, student),
-                    pipe,
-                    maps.get(student, {}),
-                    beam,
-                )
+        for name, student in students.items():
+            folders = _folders(path, name)
+            several = [
+                make_pipe(folder, names.get(name, name), student, maps.get(name, {}), settings)
                 for folder in folders
             ]
-            _check_alike(folders, found)
-            components[student] = found[0]
-            shared[folders].append(student)
+            _check_alike(folders, several)
+            pipes[name] = several[0]
+            shared[folders].append(name)
             _check_cache(cache, folders)
         remove_block(nlp.config, "before_init", ATTACH_TEACHER)
         if then is not None:
@@ -130,66 +123,135 @@ def attach_teacher(
         if copy_tokenizer and isinstance(nlp.tokenizer, Tokenizer) and rules.is_file():
             nlp.tokenizer.from_disk(rules, exclude=["vocab"])
         for folders, learners in shared.items():
-            needed = list({components[s].name: components[s] for s in learners}.values())
-            unlike = any(_other_tokenizer(folder, nlp) for folder in folders)
-            if unlike and align and folders[1:]:
-                raise ValueError(
-                    f"The average of {[str(f) for f in folders]} can't be aligned with the "
-                    "student's tokens: use teachers of the student's tokenizer, or one of them."
-                )
-            tokens = (ITS_OWN if align else CHECKED) if unlike else STUDENTS
-            pipelines = [
-                LoadedPipeline(
-                    f, needed, tokens=tokens, gpu_id=gpu_id, half_precision=half_precision
-                )
-                for f in folders
-            ]
-            teacher = PipelineTeacher(pipelines, Path(cache) if cache else None)
-            for student in learners:
-                component, pipe = components[student], students[student]
-                named = maps.get(student, {})
-                labels = tuple(named.get(own, own) or "" for own in component.labels)
-                assert pipe.distillation is not None
-                # Raw scores are matched on all arcs; probabilities hang on the probable ones.
-                prune = pipe.distillation.accepts != {POTENTIALS}
-                head = PipelineTeacherHead(teacher, component, labels, beam_temperature, prune)
-                pipe.set_teacher(head)
+            components = [pipes[name].name for name in learners]
+            members = _members(folders, components, nlp, settings)
+            pipeline = TeacherPipeline(members, Path(cache) if cache else None)
+            for name in learners:
+                pipes[name].pipeline = pipeline
+                students[name].set_teacher(pipes[name])
 
     return before_init
 
 
-def _check_alike(folders: Sequence[Path], found: Sequence[TeacherComponent]) -> None:
-    """Whether several teachers' components can be averaged: potentials label by label, in their
-    order; what else they give is told by the labels' names."""
-    first = found[0]
-    for folder, other in zip(folders, found):
-        if _kind(other) != _kind(first):
-            in_order = " in the same order" if first.gives == POTENTIALS else ""
+def make_pipe(
+    folder: Path,
+    name: str,
+    student: DistillingPipe,
+    label_map: Mapping[str, Optional[str]],
+    settings: TeacherSettings,
+) -> TeacherPipe:
+    """Find out from a teacher's files how a student can learn from a component.
+
+    folder (Path): The teacher's folder.
+    name (str): The component's name in the teacher.
+    student (DistillingPipe): The student's component, with an objective.
+    label_map (Mapping[str, Optional[str]]): The names of labels in the student. If the teacher's
+        component lists no labels, these are the labels.
+    settings (TeacherSettings): How to run and read the teacher.
+    RETURNS (TeacherPipe): The component, without a pipeline.
+    RAISES (ValueError): If there is no such component, or the student's objective can't learn from
+        the scores of such a component.
+    """
+    config = load_config(folder / "config.cfg", interpolate=True)
+    pipeline = config["nlp"]["pipeline"]
+    if name not in pipeline:
+        raise ValueError(
+            f'The teacher "{folder}" has no component "{name}" for the student\'s '
+            f'"{student.name}" (it has {pipeline}): name the right one in [initialize.before_init.'
+            "student_to_teacher]."
+        )
+    block = config["components"][name]
+    # The settings of a sourced component are in the config of the source.
+    factory = block.get("factory", "")
+    assert student.distillation is not None
+    accepts = student.distillation.accepts
+    kind = next(kind for kind in KINDS[student.factory] if kind.reads(factory, accepts))
+    if kind.gives not in accepts:
+        raise ValueError(
+            f'The teacher\'s component "{name}" is a "{factory}", which gives '
+            f"{kind.in_words}, and from that {type(student.distillation).__name__} for "
+            f'"{student.name}" can\'t be computed: use one of {accepting(kind.gives)}, or train '
+            f'the teacher with factory = "{student.factory}".'
+        )
+    own_labels = _labels_of(folder, name, student.name, label_map)
+    labels = tuple(label_map.get(label, label) or "" for label in own_labels)
+    pipe = kind(name, own_labels, labels, settings)
+    pipe.configure(block, student)
+    return pipe
+
+
+def _labels_of(
+    folder: Path, name: str, student_name: str, label_map: Mapping[str, Optional[str]]
+) -> Tuple[str, ...]:
+    """RETURNS (Tuple[str, ...]): The labels of a teacher's component; see `make_pipe`."""
+    listed = srsly.read_json(folder / "meta.json").get("labels", {}).get(name, ())
+    labels = tuple(listed) if listed else tuple(label_map)
+    if unknown := sorted(set(label_map) - set(labels)):
+        raise ValueError(
+            f'The label_maps of "{student_name}" name {unknown}, which the teacher\'s component '
+            f'"{name}" does not have: it has {sorted(labels)}.'
+        )
+    if not labels:
+        raise ValueError(
+            f'The teacher\'s component "{name}" does not say which labels it sets: list them in '
+            f"[initialize.before_init.label_maps], e.g. "
+            f'label_maps = {{"{student_name}": {{"PERSON": "PERSON"}}}}.'
+        )
+    return labels
+
+
+def _members(
+    folders: Sequence[Path], names: Sequence[str], nlp: Language, settings: TeacherSettings
+) -> List[LazyPipeline]:
+    """RETURNS (List[LazyPipeline]): The pipelines of a teacher, with the components to read.
+    RAISES (ValueError): If the average of several would have to be aligned with the student's
+        tokens.
+    """
+    is_unlike = any(_has_other_tokenizer(folder, nlp) for folder in folders)
+    if is_unlike and settings.align and folders[1:]:
+        raise ValueError(
+            f"The average of {[str(f) for f in folders]} can't be aligned with the "
+            "student's tokens: use teachers of the student's tokenizer, or one of them."
+        )
+    tokens = (ITS_OWN if settings.align else CHECKED) if is_unlike else STUDENTS
+    return [
+        LazyPipeline(
+            folder,
+            names,
+            tokens=tokens,
+            gpu_id=settings.gpu_id,
+            half_precision=settings.half_precision,
+        )
+        for folder in folders
+    ]
+
+
+def _check_alike(folders: Sequence[Path], pipes: Sequence[TeacherPipe]) -> None:
+    """Check that the components of several teachers can be averaged. Potentials are averaged label
+    by label, in their order; other scores are matched by the names of labels.
+
+    RAISES (ValueError): If they can't.
+    """
+    in_order = " in the same order" if pipes[0].gives == POTENTIALS else ""
+    for folder, pipe in zip(folders, pipes):
+        compared = {
+            "what they give": (pipes[0].gives, pipe.gives),
+            "labels": (list(pipes[0].own_labels), list(pipe.own_labels)),
+            "scheme": tuple(getattr(p, "scheme_name", None) for p in (pipes[0], pipe)),
+        }
+        differ = {what: pair for what, pair in compared.items() if pair[0] != pair[1]}
+        if not in_order and set(pipe.own_labels) == set(pipes[0].own_labels):
+            differ.pop("labels", None)
+        if differ:
             raise ValueError(
                 f'The teachers "{folders[0]}" and "{folder}" can\'t be averaged: their components '
-                f'"{other.name}" have to give the same, of the same labels{in_order}, and do not: '
-                f"{_differences(first, other)}."
+                f'"{pipe.name}" have to give the same, of the same labels{in_order}, and do not: '
+                f"{', '.join(f'{what} {a} and {b}' for what, (a, b) in differ.items())}."
             )
 
 
-def _kind(component: TeacherComponent) -> Tuple[Any, ...]:
-    """What has to be the same of components that are averaged."""
-    if component.gives == POTENTIALS:
-        return component.gives, component.labels, component.scheme
-    return component.gives, set(component.labels)
-
-
-def _differences(first: TeacherComponent, other: TeacherComponent) -> str:
-    values = {
-        "what they give": (first.gives, other.gives),
-        "labels": (list(first.labels), list(other.labels)),
-        "scheme": tuple(c.scheme.name if c.scheme is not None else None for c in (first, other)),
-    }
-    return ", ".join(f"{what} {a} and {b}" for what, (a, b) in values.items() if a != b)
-
-
 def _check_cache(cache: Optional[Union[str, Path]], folders: Sequence[Path]) -> None:
-    """A teacher is known by its files, which its scores must not change."""
+    """RAISES (ValueError): If the cache is in a teacher's folder, whose files identify it."""
     if cache and any(folder.resolve() in Path(cache).resolve().parents for folder in folders):
         raise ValueError(
             f'The cache "{cache}" is in the teacher\'s own folder, which it would change: set '
@@ -197,38 +259,8 @@ def _check_cache(cache: Optional[Union[str, Path]], folders: Sequence[Path]) -> 
         )
 
 
-def label_map(name: str, given: Any) -> LabelMap:
-    """A label map as it is given in a config.
-
-    name (str): The student's component.
-    given (Union[Dict, List]): By label, or as pairs.
-    RETURNS (LabelMap): By label.
-    RAISES (ValueError): If it is neither, or has lost a colon to the config's syntax.
-    """
-    if isinstance(given, (list, tuple)):
-        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in given):
-            raise ValueError(
-                f'The label_maps of "{name}" is a list, but not one of pairs such as '
-                '["nsubj:pass", "nsubjpass"].'
-            )
-        return {own: other for own, other in given}
-    if not isinstance(given, Mapping):
-        raise ValueError(
-            f'The label_maps of "{name}" is {given!r}, but has to map labels: e.g. '
-            '{"GPE": "LOC", "DATE": null}.'
-        )
-    for own, other in given.items():
-        if isinstance(other, str) and " = " in other:
-            raise ValueError(
-                f'The label_maps of "{name}" map "{own}" to {other!r}: where a label has a colon, '
-                "a config takes what is before it for the key. Give pairs instead, e.g. "
-                '[["nsubj:pass", "nsubjpass"]].'
-            )
-    return dict(given)
-
-
 def _folders(path: Any, student: str) -> Tuple[Path, ...]:
-    """The teachers of a student's component."""
+    """RETURNS (Tuple[Path, ...]): The folders of the teachers of a student's component."""
     if isinstance(path, Mapping):
         if student not in path:
             raise ValueError(
@@ -239,44 +271,18 @@ def _folders(path: Any, student: str) -> Tuple[Path, ...]:
     return tuple(find(p) for p in (path if isinstance(path, (list, tuple)) else [path]))
 
 
-def _other_tokenizer(folder: Path, nlp: Language) -> bool:
-    """Whether a teacher's tokenizer is another than a student's, as far as can be told."""
+def _has_other_tokenizer(folder: Path, nlp: Language) -> bool:
+    """RETURNS (bool): Whether the tokenizers of teacher and student differ, as far as their
+    settings and saved rules show."""
     config = load_config(folder / "config.cfg", interpolate=True)["nlp"]
-    mine = nlp.config.interpolate()["nlp"]
-    if (config["lang"], config["tokenizer"]) != (mine["lang"], mine["tokenizer"]):
+    own_config = nlp.config.interpolate()["nlp"]
+    if (config["lang"], config["tokenizer"]) != (own_config["lang"], own_config["tokenizer"]):
         return True
     saved = folder / "tokenizer"
     if not (saved.is_file() and hasattr(nlp.tokenizer, "to_bytes")):
         return False
-    # Rules may have been added to spaCy's own.
+    # Rules may have been added to the language's.
     return saved.read_bytes() != nlp.tokenizer.to_bytes(exclude=["vocab"])
-
-
-def find(path: Optional[Union[str, Path]]) -> Path:
-    """The folder that holds a pipeline's config.cfg.
-
-    path (Optional[Union[str, Path]]): A folder, or an installed package.
-    RETURNS (Path): The folder.
-    RAISES (ValueError): If there is no pipeline.
-    """
-    if path is None or str(path) == "":
-        raise ValueError(
-            "There is no teacher to attach: give its path, e.g. --paths.teacher training/teacher/"
-            "model-best, or an installed pipeline's name."
-        )
-    folder = Path(path)
-    if is_package(str(path)):  # first, as in `spacy.load`
-        # A package's data is in a folder that carries its version.
-        found = sorted(get_package_path(str(path)).glob("*/config.cfg"))
-        if found:
-            return found[0].parent
-    if not (folder / "config.cfg").exists() or not (folder / "meta.json").exists():
-        raise ValueError(
-            f'The teacher "{path}" is neither a folder with a trained pipeline (config.cfg, '
-            "meta.json) nor an installed one: check the path (--paths.teacher), or train the "
-            "teacher first."
-        )
-    return folder
 
 
 def _students(
@@ -284,17 +290,18 @@ def _students(
     names: Set[str],
     distillation: Optional[Any],
     distillation_weight: Optional[Any],
-) -> Dict[str, StructuredPipe]:
+) -> Dict[str, DistillingPipe]:
+    """RETURNS (Dict[str, DistillingPipe]): The components that learn from the teacher, by name."""
     # Frozen and sourced components are missing from `nlp.pipeline` at this point.
-    pipes = {name: pipe for name, pipe in nlp.components if isinstance(pipe, StructuredPipe)}
+    pipes = {name: pipe for name, pipe in nlp.components if isinstance(pipe, DistillingPipe)}
     taken_over = [p for name, p in pipes.items() if name not in nlp.pipe_names]
     replaced = taken_over or list(pipes.values())
     if distillation is not None:
         for pipe in replaced:
-            # A copy, since a mixture's schedules go on with the steps of one component.
+            # A copy, since the schedules of a mixture move on with the steps of one component.
             pipe.distillation = copy(distillation)
     if isinstance(distillation_weight, Iterator):
-        # A schedule is a generator: each component goes through one of its own.
+        # A schedule is a generator, so each component needs a copy.
         for pipe, schedule in zip(replaced, tee(distillation_weight, len(replaced))):
             pipe.distillation_weight = schedule
     elif distillation_weight is not None:
@@ -322,56 +329,3 @@ def _students(
                 f"no component with a distillation loss: those are {sorted(students)}."
             )
     return students
-
-
-# "${paths.teacher}", or "${paths:teacher}", which is the same.
-_VARIABLE = re.compile(r"\$\{([^}]+)\}")
-
-# The sections that spaCy reads itself: a setting of theirs is used whoever else refers to it.
-_READ_BY_SPACY = {"nlp", "components", "corpora", "training", "pretraining", "initialize"}
-
-
-def remove_block(config: Config, setting: str, callback: str) -> None:
-    """Take a callback's block out of a config, and the values that only it refers to. In its place
-    comes its `then`, or null.
-
-    config (Config): The pipeline's config, not interpolated; changed in place.
-    setting (str): Of [initialize].
-    callback (str): The callback's registered name; another's block is left alone.
-    """
-    block = config["initialize"][setting]
-    if not isinstance(block, dict) or block.get("@callbacks") != callback:
-        return
-    then = block.pop("then", None)
-    config["initialize"][setting] = then
-    orphans = _variables(block)
-    while orphans:
-        used = _variables(config)
-        name = orphans.pop()
-        *sections, key = name.split(".")
-        if not sections or sections[0] in _READ_BY_SPACY:
-            continue
-        section: Any = config
-        for part in sections:
-            section = section.get(part, {})
-        value = section.get(key)
-        if name not in used and value is not None and not isinstance(value, dict):
-            section[key] = None
-            orphans |= _variables(value)
-
-
-def _variables(value: Any) -> Set[str]:
-    """The names of the variables that occur in a config value."""
-    found = (name for text in _strings(value) for name in _VARIABLE.findall(text))
-    return {name.replace(":", ".") for name in found}
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _strings(item)

@@ -18,13 +18,13 @@ from thinc.api import Config
 from thinc.compat import has_cupy
 from typer.testing import CliRunner
 
+from spacy_skd.cache.score_cache import ScoreCache
 from spacy_skd.cli import cache as cache_module
 from spacy_skd.cli.distill import app, student_config, with_joined_docs
 from spacy_skd.cli.held_out import hold_out
 from spacy_skd.cli.student_config import CONFIGS, make_config, with_raw, with_teacher
 from spacy_skd.cli.vectors import keep_lexicon
 from spacy_skd.corpora.raw import RawCorpus
-from spacy_skd.teacher.cache import ScoreCache
 
 # By entry point, the commands add themselves.
 spacy.registry.cli.get_all()

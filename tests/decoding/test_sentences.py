@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from spacy_skd.decoding import sentence_spans, with_shorter_sentences
-from spacy_skd.scores import ArcScores, group_sentences
+from spacy_skd.structures import ArcScores, group_sentences
 
 
 def to_starts(margins):

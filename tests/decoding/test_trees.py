@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from ufal.chu_liu_edmonds import chu_liu_edmonds
 
 from spacy_skd.decoding import decode_heads, trees
-from spacy_skd.scores import SentenceGroup
+from spacy_skd.structures import SentenceGroup
 
 
 def is_tree(heads):

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from spacy_skd.decoding import viterbi
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import ChainScores
+from spacy_skd.structures import ChainScores
 
 SCHEMES = [TagScheme("BIO", ["A"]), TagScheme("BIO", ["A", "B"]), TagScheme("BILUO", ["A"])]
 

@@ -6,7 +6,7 @@ import numpy
 from numpy.testing import assert_allclose
 from thinc.api import Model, get_current_ops, to_numpy
 
-from spacy_skd.scores import ArcScores, ChainScores, SentenceGroup, group_sentences
+from spacy_skd.structures import ArcScores, ChainScores, SentenceGroup, group_sentences
 
 
 def draw(rng, *shape):

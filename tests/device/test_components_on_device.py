@@ -14,11 +14,11 @@ from spacy.vocab import Vocab
 from thinc.api import Adam, use_ops
 
 from spacy_skd.losses import SubstructureKL, SubstructureMSE
-from spacy_skd.models.biaffine_parser import build_biaffine_parser
+from spacy_skd.models.biaffine_scorer import build_biaffine_parser
 from spacy_skd.models.crf_tagger import build_crf_tagger
 from spacy_skd.pipeline.biaffine_parser import BiaffineParser
 from spacy_skd.pipeline.crf_ner import CRFEntityRecognizer
-from spacy_skd.scores import POTENTIALS
+from spacy_skd.structures import POTENTIALS
 
 WORDS = "Ada saw the old town of Bonn . She left .".split()
 HEADS = [1, 1, 4, 4, 1, 4, 5, 1, 9, 9, 9]

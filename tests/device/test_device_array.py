@@ -13,7 +13,7 @@ from thinc.backends import get_array_ops
 from thinc.util import is_cupy_array, xp2torch
 
 from spacy_skd.losses import autograd
-from spacy_skd.scores import ChainScores
+from spacy_skd.structures import ChainScores
 
 HOST = numpy.arange(6, dtype="f").reshape(2, 3)
 INDEX = numpy.array([0, 1])

@@ -19,7 +19,7 @@ from thinc.api import chain, fix_random_seed, list2array, ragged2list, set_dropo
 from thinc.types import Ragged
 
 from spacy_skd.models.arc_scorer import ArcScorer
-from spacy_skd.models.biaffine_parser import build_biaffine_parser, resize_biaffine_parser
+from spacy_skd.models.biaffine_scorer import build_biaffine_parser, resize_biaffine_parser
 from spacy_skd.models.crf_tagger import build_crf_tagger, resize_crf_tagger
 from spacy_skd.models.gated_recurrence import GatedRecurrence
 from spacy_skd.models.label_scorer import LabelScorer, grow_label_scorer

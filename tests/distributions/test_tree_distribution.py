@@ -16,7 +16,7 @@ from spacy_skd.distributions.tree import (
     log_arc_marginals,
     log_partition,
 )
-from spacy_skd.scores import SentenceGroup
+from spacy_skd.structures import SentenceGroup
 
 
 def make_arcs(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from spacy_skd.losses import SubstructureKL, SubstructureMSE, arc_cross_entropy
-from spacy_skd.scores import ArcScores, group_sentences
+from spacy_skd.structures import ArcScores, group_sentences
 
 OBJECTIVES = [
     SubstructureMSE(),

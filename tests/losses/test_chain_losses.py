@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 from spacy_skd.losses import SubstructureKL, SubstructureMSE, chain_nll
 from spacy_skd.losses.autograd import ChainTensors, differentiate
 from spacy_skd.schemes import TagScheme, ValidTags
-from spacy_skd.scores import ChainScores
+from spacy_skd.structures import ChainScores
 
 NAMES = ("emissions", "transitions", "start", "end")
 SCHEMES = [TagScheme("BIO", ["X", "Y"]), TagScheme("BILUO", ["X", "Y"])]

@@ -31,7 +31,7 @@ sys.meta_path.insert(0, NoTorch())
 import numpy
 import spacy_skd.losses as losses
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import ArcScores, ChainScores
+from spacy_skd.structures import ArcScores, ChainScores
 
 assert "torch" not in sys.modules
 valid = TagScheme("BIO", ["X"]).valid

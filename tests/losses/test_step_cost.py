@@ -18,7 +18,7 @@ from spacy_skd.losses import (
     chain_nll,
 )
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import ArcScores, ChainScores, group_sentences
+from spacy_skd.structures import ArcScores, ChainScores, group_sentences
 
 LABELS = list("ABCDEFGH")
 LENGTHS = [9, 1, 30]

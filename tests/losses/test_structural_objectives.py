@@ -26,7 +26,7 @@ from spacy_skd.losses import (
 from spacy_skd.losses import arcs as arcs_module
 from spacy_skd.losses.teacher_sequences import FromPotentials
 from spacy_skd.schemes import TagScheme, ValidTags
-from spacy_skd.scores import ArcScores, ChainScores, FinerChainScores, group_sentences
+from spacy_skd.structures import ArcScores, ChainScores, FinerChainScores, group_sentences
 
 NAMES = ("emissions", "transitions", "start", "end")
 SCHEMES = [TagScheme("BIO", ["X", "Y"]), TagScheme("BILUO", ["X"])]

@@ -6,7 +6,7 @@ from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from thinc.api import Model
 
-from spacy_skd.scores import group_sentences
+from spacy_skd.structures import group_sentences
 
 # Large, since single precision leaves some 1e-6 of a loss of some ten: the layers are piecewise
 # bilinear, so the central difference is exact whatever the step.

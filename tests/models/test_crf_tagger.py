@@ -8,7 +8,7 @@ from thinc.api import Model
 
 from spacy_skd.models.crf_tagger import build_crf_tagger, resize_crf_tagger
 from spacy_skd.models.growth import BELOW_MEAN
-from spacy_skd.scores import ChainScores
+from spacy_skd.structures import ChainScores
 
 LENGTHS = [3, 0, 1, 4]
 WIDTH, N_TAGS, PER_LABEL = 4, 5, 2

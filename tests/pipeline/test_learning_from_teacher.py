@@ -13,9 +13,10 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_skd.losses import SubstructureKL, SubstructureMSE
-from spacy_skd.pipeline.gold import known_sentence_starts
+from spacy_skd.pipeline.gold_parses import known_sentence_starts
+from spacy_skd.pipeline.teacher_slot import Teacher
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import POTENTIALS, Scores, TeacherHead
+from spacy_skd.structures import POTENTIALS, Scores
 
 NAMES = ["ner", "parser"]
 HARD = {"@losses": "spacy-skd.HardLabels.v1"}
@@ -30,7 +31,7 @@ class PipeHead:
         self.name: str = f"teaching_{pipe.name}"
         self.gives = POTENTIALS
         self.own_labels = self.labels = pipe.labels
-        self.scheme: Optional[TagScheme] = pipe.scheme
+        self.scheme: Optional[TagScheme] = getattr(pipe, "scheme", None)
         self.n_calls = 0
 
     def scores(self, examples: Sequence[Example], n_heads: Optional[int] = None) -> Scores:
@@ -55,7 +56,7 @@ def student(trained: Language, make_nlp: Any, make_examples: Any) -> Any:
         nlp = make_nlp(name, **{name: settings})
         pipe = nlp.get_pipe(name)
         head = PipeHead(teacher.get_pipe(name))
-        assert isinstance(head, TeacherHead)
+        assert isinstance(head, Teacher)
         pipe.set_teacher(head)
         examples = make_examples(nlp) if examples is None else examples
         nlp.initialize(lambda: examples)
@@ -285,7 +286,7 @@ def test_the_teacher_is_left_behind(student: Any, make_examples: Any, name: str)
     twins = [pickle.loads(pickle.dumps(pipe)), copy.deepcopy(pipe)]
     twins += [pickle.loads(pickle.dumps(nlp)).get_pipe(name), copy.deepcopy(nlp).get_pipe(name)]
     for twin in twins:
-        assert twin._teacher.head is None and pipe._teacher.head is head
+        assert twin.teacher is None and pipe.teacher is head
         # It goes on from gold alone.
         losses = twin.update(make_examples(nlp))
         assert losses[f"{name}_distill"] == 0 and losses[f"{name}_gold"] > 0

@@ -14,7 +14,8 @@ from spacy.training import Example
 from spacy.training.iob_utils import iob_to_biluo
 from spacy.vocab import Vocab
 
-from spacy_skd.pipeline.gold import aligned_tags, gold_parse, gold_sentence_starts, gold_tags
+from spacy_skd.pipeline.gold_entities import aligned_tags, gold_tags
+from spacy_skd.pipeline.gold_parses import gold_parse, gold_sentence_starts
 from spacy_skd.schemes import TagScheme
 
 STARTS, CONTINUES, UNKNOWN = 1, -1, 0

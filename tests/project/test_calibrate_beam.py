@@ -6,7 +6,7 @@ import numpy
 import pytest
 import srsly
 
-from spacy_skd.scores import ChainSequences
+from spacy_skd.structures import ChainSequences
 
 
 def test_analyses_that_agree_count_together(load_script):

@@ -14,9 +14,9 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.training.corpus import Corpus
 
-from spacy_skd.scores import LOG_ZERO, ArcScores, ChainScores, ChainSequences, group_sentences
-from spacy_skd.teacher.alignment import in_student_tokens, map_tokens
-from spacy_skd.teacher.parses import Parses, arc_log_probs
+from spacy_skd.structures import LOG_ZERO, ArcScores, ChainScores, ChainSequences, group_sentences
+from spacy_skd.structures.parses import Parses, arc_log_probs
+from spacy_skd.structures.token_map import map_tokens
 
 POSTERIOR = {"@losses": "spacy-skd.PosteriorKL.v1"}
 KL = {"@losses": "spacy-skd.SubstructureKL.v1"}
@@ -84,23 +84,23 @@ def _chain(n: int, k: int = 5) -> ChainScores:
 def test_chains() -> None:
     tokens = map_tokens(STUDENT, TEACHER)
     scores = _chain(8)
-    found: Any = in_student_tokens(scores, [tokens])
+    found: Any = scores.aligned([tokens])
     assert found.lengths == [7]
     for mine, its in enumerate(TEACHER_OF):
         expected = scores.emissions[its] if its >= 0 else 0
         numpy.testing.assert_array_equal(found.emissions[mine], expected)
     # Bigrams that are the teacher's: "a" at the start, and "b" after "a". "e" follows on others.
     assert found.known.tolist() == [True, True, False, False, False, False, False]
-    assert in_student_tokens(scores, [map_tokens(TEACHER, TEACHER)]) is scores
+    assert scores.aligned([map_tokens(TEACHER, TEACHER)]) is scores
     # The last one's potential has the end in it.
-    short = in_student_tokens(_chain(2), [map_tokens(doc_of("ab", "c"), doc_of("ab", "c"))])
+    short = _chain(2).aligned([map_tokens(doc_of("ab", "c"), doc_of("ab", "c"))])
     assert short.known is None  # type: ignore[union-attr]
 
 
 def test_sequences() -> None:
     tags = numpy.arange(16).reshape(2, 8)
     given_ = ChainSequences(tags, numpy.zeros((2, 1)), [8])
-    found: Any = in_student_tokens(given_, [map_tokens(STUDENT, TEACHER)])
+    found: Any = given_.aligned([map_tokens(STUDENT, TEACHER)])
     assert found.tags.tolist() == [[0, 1, 0, 4, 0, 0, 7], [8, 9, 0, 12, 0, 0, 15]]
     assert found.known.tolist() == [i >= 0 for i in TEACHER_OF]
 
@@ -113,7 +113,7 @@ def test_parses() -> None:
     starts[:, [0, 4]] = True
     log_probs = numpy.log([[0.75], [0.25]])
     parses = Parses(heads, heads % 3, starts, log_probs, [8])
-    found: Any = in_student_tokens(parses, [map_tokens(STUDENT, TEACHER)])
+    found: Any = parses.aligned([map_tokens(STUDENT, TEACHER)])
     assert found.heads.tolist() == [[1, 1, -1, 3, -1, -1, -1], [1, 1, -1, 3, -1, -1, 3]]
     assert numpy.flatnonzero(found.starts[0]).tolist() == [0, 3]
     scores = arc_log_probs(found, 3, None, 1.0)
@@ -137,7 +137,7 @@ def test_arcs() -> None:
     labels: Any = rng.normal(size=(8, 2, 3)).astype("f")
     starts: Any = rng.normal(size=(8, 2)).astype("f")
     scores = ArcScores(starts, groups, arcs, heads, labels)
-    found: Any = in_student_tokens(scores, [map_tokens(STUDENT, TEACHER)])
+    found: Any = scores.aligned([map_tokens(STUDENT, TEACHER)])
     assert found.known.tolist() == [True, True, False, True, False, False, False]
     sentences = {int(s): int(n) for g in found.groups for s, n in zip(g.starts, g.lengths)}
     assert sentences == {0: 3, 3: 4}
@@ -158,18 +158,18 @@ def test_arcs() -> None:
 def test_a_text_of_which_the_teacher_has_no_token() -> None:
     """A space, to a tokenizer that keeps none."""
     tokens = map_tokens(doc_of(" "), doc_of())
-    chain: Any = in_student_tokens(_chain(0), [tokens])
+    chain: Any = _chain(0).aligned([tokens])
     assert chain.emissions.shape == (1, 5) and chain.known.tolist() == [False]
     tags = numpy.zeros((2, 0), dtype="i8")
-    sequences: Any = in_student_tokens(ChainSequences(tags, numpy.zeros((2, 1)), [0]), [tokens])
+    sequences: Any = ChainSequences(tags, numpy.zeros((2, 1)), [0]).aligned([tokens])
     assert sequences.tags.tolist() == [[0], [0]] and sequences.known.tolist() == [False]
     parses: Any = Parses(tags, tags, tags.astype(bool), numpy.zeros((2, 1)), [0])
-    parses = in_student_tokens(parses, [tokens])
+    parses = parses.aligned([tokens])
     assert parses.heads.tolist() == parses.labels.tolist() == [[-1], [-1]]
     none: Any = [numpy.zeros((0, *shape), dtype="f") for shape in ((2,), (4,), (4, 3))]
     groups = group_sentences(numpy.zeros((0, 2), dtype="i8"))
     scores = ArcScores(none[0], groups, [], none[1].astype("i8"), none[2])
-    arcs: Any = in_student_tokens(scores, [tokens])
+    arcs: Any = scores.aligned([tokens])
     assert arcs.known.tolist() == [False] and arcs.heads.tolist() == [[-1] * 4]
     assert arcs.labels.shape == (1, 4, 3) and not arcs.starts.any()
 
@@ -254,7 +254,7 @@ def test_gold_sentences_are_kept_to(
         {"paths.teacher": str(cnn_teacher), "initialize.before_init.align": True, **OTHER}
     )
     examples = _examples(nlp, corpus)
-    scores: Any = nlp.get_pipe("parser")._teacher.head.scores(examples, 4)
+    scores: Any = nlp.get_pipe("parser").teacher.scores(examples)
     starts = sorted(int(s) for group in scores.groups for s in group.starts)
     expected, offset = [], 0
     for eg in examples:

@@ -18,7 +18,8 @@ from spacy.training.loop import train
 from thinc.api import Config
 
 from spacy_skd.losses import Mix, SubstructureKL
-from spacy_skd.teacher.attach import ATTACH_TEACHER, attach_teacher, remove_block
+from spacy_skd.teacher.attach import ATTACH_TEACHER, attach_teacher
+from spacy_skd.teacher.config_block import remove_block
 
 BLOCK = '"spacy-skd.attach_teacher.v1"\npath = ${paths.teacher}\n'
 _CALLED: List[str] = []
@@ -182,7 +183,7 @@ def test_training_goes_on_from_a_saved_student(
     # Sourced components keep their source's distillation loss.
     for name in ("ner", "parser"):
         assert isinstance(nlp.get_pipe(name).distillation, SubstructureKL)
-        assert (nlp.get_pipe(name)._teacher.head is not None) == with_teacher
+        assert (nlp.get_pipe(name).teacher is not None) == with_teacher
     output = tmp_path / "more"
     output.mkdir()
     train(nlp, output, stdout=io.StringIO(), stderr=io.StringIO())
@@ -367,7 +368,7 @@ def test_a_setting_of_the_teacher_may_be_a_variable(
     config["nlp"]["pipeline"] = "${vars.pipeline}"
     config.to_disk(teacher / "config.cfg")
     nlp = init_student({"paths.teacher": str(teacher)})
-    assert nlp.get_pipe("ner")._teacher.head.scheme == nlp.get_pipe("ner").scheme
+    assert nlp.get_pipe("ner").teacher.scheme == nlp.get_pipe("ner").scheme
 
 
 def test_a_teacher_nobody_wants(
@@ -448,8 +449,8 @@ def test_texts_are_checked_where_the_tokenizer_is_another(
     config.to_disk(teacher / "config.cfg")
     for path, expected in ((teacher, "checked"), (cnn_teacher, "students")):
         nlp = init_student({"paths.teacher": str(path)})
-        head: Any = nlp.get_pipe("ner")._teacher.head
-        assert head.teacher.pipelines[0].tokens == expected
+        head: Any = nlp.get_pipe("ner").teacher
+        assert head.pipeline.members[0].tokens == expected
 
 
 def test_a_cache_in_the_teacher_s_own_folder(

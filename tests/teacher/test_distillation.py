@@ -15,9 +15,9 @@ from spacy.tokens import Doc
 from spacy.training import Example
 
 from spacy_skd.losses import StructuralCE, SubstructureKL
-from spacy_skd.models.biaffine_parser import SentenceScorer
+from spacy_skd.models.biaffine_scorer import SentenceScorer
 from spacy_skd.schemes import TagScheme, ValidTags
-from spacy_skd.scores import ArcScores, ChainScores
+from spacy_skd.structures import ArcScores, ChainScores
 
 HEADS = ["ner", "parser"]
 
@@ -303,7 +303,7 @@ def test_tags_and_labels_are_matched_by_name(
     text = _with_labels(gold.distillation, ner=["PER", "LOC"], parser=deps)
     nlp, ner, parser = recorded(_all(gold), text=text)
     examples = _all(gold)(nlp)
-    head, student = nlp.get_pipe("ner")._teacher.head, nlp.get_pipe("ner")
+    head, student = nlp.get_pipe("ner").teacher, nlp.get_pipe("ner")
     assert head.labels == ("LOC", "PER") and student.labels == ("PER", "LOC")
     own, seen = head.scores(examples), ner[1]
     assert _scores_by_tag(seen, student.scheme) == _scores_by_tag(own, head.scheme)
@@ -313,7 +313,7 @@ def test_tags_and_labels_are_matched_by_name(
             assert seen.transitions[i, j] == expected
     assert ner[2].transitions.sum() == student.scheme.valid.transitions.sum()
 
-    head = nlp.get_pipe("parser")._teacher.head
+    head = nlp.get_pipe("parser").teacher
     own, seen = head.scores(examples), parser[1]
     assert list(head.labels) == sorted(deps) != deps
     for i, label in enumerate(deps):
@@ -330,7 +330,7 @@ def test_labels_that_only_the_teacher_has_are_left_out(
     text = _with_labels(gold.distillation, ner=["PER"])
     with pytest.warns(UserWarning, match="does not have the labels"):
         nlp, ner, _ = recorded(_raw(gold), text=text)
-    head, student = nlp.get_pipe("ner")._teacher.head, nlp.get_pipe("ner")
+    head, student = nlp.get_pipe("ner").teacher, nlp.get_pipe("ner")
     assert student.labels == ("PER",)
     own = _scores_by_tag(head.scores(_raw(gold)(nlp)), head.scheme)
     assert _scores_by_tag(ner[1], student.scheme) == {t: own[t] for t in student.scheme.tags}
@@ -342,7 +342,7 @@ def test_a_bio_teacher_of_a_biluo_student(
     text = gold.cnn.replace('scheme = "BILUO"', 'scheme = "BIO"')
     gold.make_cnn(gold.docs, 3, text).to_disk(tmp_path / "bio")
     nlp, ner, _ = recorded(_all(gold), {"paths.teacher": str(tmp_path / "bio")})
-    student, head = nlp.get_pipe("ner"), nlp.get_pipe("ner")._teacher.head
+    student, head = nlp.get_pipe("ner"), nlp.get_pipe("ner").teacher
     assert (student.scheme.name, head.scheme.name) == ("BILUO", "BIO")
     own = _scores_by_tag(head.scores(_all(gold)(nlp)), head.scheme)
     seen = _scores_by_tag(ner[1], student.scheme)
@@ -469,7 +469,7 @@ def test_nan_from_a_teacher(
     cnn_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
 ) -> None:
     nlp = init_student({"paths.teacher": str(cnn_teacher)})
-    teacher = nlp.get_pipe("ner")._teacher.head.teacher.pipelines[0].nlp
+    teacher = nlp.get_pipe("ner").teacher.pipeline.members[0].nlp
     teacher.get_pipe("ner").model.get_ref("emissions").get_param("W")[:] = numpy.nan
     with pytest.raises(ValueError, match=r'"ner" is not a number .*distillation nan') as error:
         nlp.update(_all(gold)(nlp))
@@ -621,4 +621,4 @@ def test_distill_from_docs_of_other_tokens(
 
 def test_the_default_of_distill_is_kl(student: Language) -> None:
     assert student.get_pipe("ner").distillation is None
-    assert isinstance(student.get_pipe("ner")._loss_function, SubstructureKL)
+    assert isinstance(student.get_pipe("ner").objective, SubstructureKL)

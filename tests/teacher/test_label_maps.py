@@ -18,8 +18,8 @@ from spacy_skd.losses.autograd import chain_tensors
 from spacy_skd.losses.teacher_sequences import FromPotentials
 from spacy_skd.pipeline.crf_ner import CRFEntityRecognizer
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import ChainScores, FinerChainScores
-from spacy_skd.teacher.attach import label_map
+from spacy_skd.structures import ChainScores, FinerChainScores
+from spacy_skd.teacher.label_maps import label_map
 
 
 class Head:
@@ -140,15 +140,15 @@ def test_a_map_in_the_config(
     examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
     teacher = spacy.load(cnn_teacher)
     ner, parser = nlp.get_pipe("ner"), nlp.get_pipe("parser")
-    its: Any = ner._teacher.head.scores(examples)
-    mine: Any = ner.in_student_labels(its, ner._teacher.head)
+    its: Any = ner.teacher.scores(examples)
+    mine: Any = ner.in_student_labels(its, ner.teacher)
     index, own = ner.scheme.index, teacher.get_pipe("ner").scheme.index
     for prefix in "BILU":
         numpy.testing.assert_array_equal(
             mine.emissions[:, index[f"{prefix}-PERSON"]], its.emissions[:, own[f"{prefix}-PER"]]
         )
-    arcs: Any = parser._teacher.head.scores(examples, 4)
-    labels: Any = parser.in_student_labels(arcs, parser._teacher.head).labels
+    arcs: Any = parser.teacher.scores(examples)
+    labels: Any = parser.in_student_labels(arcs, parser.teacher).labels
     own_labels = teacher.get_pipe("parser").labels
     aux = [own_labels.index(name) for name in ("aux", "neg")]
     numpy.testing.assert_allclose(
@@ -205,7 +205,7 @@ def test_labels_with_a_colon(
     with pytest.raises(ValueError, match=r"where a label has a colon.*Give pairs instead"):
         init_student({**settings, key: {"parser": {"nsubj:pass": "nsubj"}}})
     student = init_student({**settings, key: {"parser": [["nsubj:pass", "nsubj"], ["aux", None]]}})
-    labels = student.get_pipe("parser")._teacher.head.labels  # type: ignore[attr-defined]
+    labels = student.get_pipe("parser").teacher.labels  # type: ignore[attr-defined]
     assert labels[3] == "nsubj" and "aux" not in labels and "" in labels
     with pytest.raises(ValueError, match="not one of pairs"):
         init_student({**settings, key: {"parser": [["aux"]]}})

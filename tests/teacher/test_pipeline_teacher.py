@@ -18,10 +18,10 @@ from spacy.training import Example
 from spacy.training.augment import make_lowercase_variant
 
 from spacy_skd.pipeline.crf_ner import CRFEntityRecognizer
-from spacy_skd.pipeline.gold import sentence_starts
+from spacy_skd.pipeline.gold_parses import sentence_starts
 from spacy_skd.pipeline.structured_pipe import StructuredPipe
-from spacy_skd.scores import ArcScores, ChainScores
-from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
+from spacy_skd.structures import ArcScores, ChainScores
+from spacy_skd.teacher.kinds.potentials import Potentials
 
 HEADS = ["ner", "parser"]
 
@@ -36,14 +36,14 @@ def examples(gold: SimpleNamespace) -> List[Example]:
 def read(monkeypatch: pytest.MonkeyPatch) -> List[List[Doc]]:
     """The docs that a teacher's `ner` is given, call by call."""
     calls: List[List[Doc]] = []
-    predict = LoadedPipeline.predict
+    read = Potentials.read
 
-    def recorded(self: Any, component: Any, docs: List[Doc]) -> Any:
-        if component.name == "ner":
+    def recorded(self: Any, pipeline: Any, docs: List[Doc]) -> Any:
+        if self.name == "ner":
             calls.append(docs)
-        return predict(self, component, docs)
+        return read(self, pipeline, docs)
 
-    monkeypatch.setattr(LoadedPipeline, "predict", recorded)
+    monkeypatch.setattr(Potentials, "read", recorded)
     return calls
 
 
@@ -262,9 +262,9 @@ def test_it_runs_once_a_batch_for_all_students(
     forwards: Callable[[Any], List[Tuple[bool, bool]]],
 ) -> None:
     nlp = init_student({"paths.teacher": str(transformer_teacher)})
-    teachers = [nlp.get_pipe(name)._teacher.head.teacher for name in HEADS]
+    teachers = [nlp.get_pipe(name).teacher.pipeline for name in HEADS]
     assert teachers[0] is teachers[1]
-    teacher = teachers[0].pipelines[0].nlp
+    teacher = teachers[0].members[0].nlp
     calls = forwards(teacher)
     sgd = nlp.create_optimizer()
     before = [p.clone() for p in _parameters(teacher)]
@@ -305,7 +305,7 @@ def test_a_doc_longer_than_the_transformer_reads_at_once(
     nlp = init_student({"paths.teacher": str(transformer_teacher)})
     doc = gold.make_doc(nlp.vocab, gold.sentences * 5)
     eg = gold.make_example(doc)
-    head = nlp.get_pipe("ner")._teacher.head
+    head = nlp.get_pipe("ner").teacher
     scores = head.scores([eg])
     assert len(doc) > 600 and scores.emissions.shape[0] == len(doc)
     # A token's scores depend on its window, not on its place in a doc too long to read at once.
@@ -388,7 +388,7 @@ def test_a_teacher_that_counts_for_nothing_changes_nothing(
 
     def ask_first(self: Any, examples: Any, **kwargs: Any) -> Any:
         # With a weight of 0 everywhere nobody would ask it, so it would not even be loaded.
-        self._teacher.head.scores(examples)
+        self.teacher.scores(examples)
         asked.append(len(examples))
         return update(self, examples, **kwargs)
 
@@ -422,12 +422,12 @@ def test_pickles_and_copies_take_no_teacher_along(
 ) -> None:
     nlp = init_student({"paths.teacher": str(cnn_teacher)})
     # Not after an update: then spaCy's own listeners can't be pickled.
-    nlp.get_pipe("ner")._teacher.head.scores(examples)
+    nlp.get_pipe("ner").teacher.scores(examples)
     assert b"cnn-teacher" not in pickle.dumps(nlp)
     taken = take(nlp)
     for name in HEADS:
-        assert taken.get_pipe(name)._teacher.head is None
-        assert nlp.get_pipe(name)._teacher.head is not None
+        assert taken.get_pipe(name).teacher is None
+        assert nlp.get_pipe(name).teacher is not None
     # It goes on learning from gold annotation alone.
     losses = taken.update(examples)
     assert losses["ner_gold"] > 0 and losses["ner_distill"] == 0

@@ -12,12 +12,13 @@ import spacy
 from spacy.language import Language
 from thinc.api import Config, Linear
 
-from spacy_skd.teacher import pretraining
-from spacy_skd.teacher.alignment import TokenMap, in_student_tokens
-from spacy_skd.teacher.cache import ScoreCache
-from spacy_skd.teacher.ensemble import average
-from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
-from spacy_skd.teacher.token_vectors import WIDTH, TokenVectors
+from spacy_skd.cache.score_cache import ScoreCache
+from spacy_skd.pretraining import callback
+from spacy_skd.pretraining.encoder import EncoderPretraining
+from spacy_skd.pretraining.vector_pipes import vector_pipes
+from spacy_skd.structures.token_map import TokenMap
+from spacy_skd.structures.token_vectors import WIDTH, TokenVectors
+from spacy_skd.teacher.lazy_pipeline import LazyPipeline
 
 BLOCK = """
 [initialize.after_init]
@@ -29,7 +30,14 @@ LISTENER = '@architectures = "spacy.Tok2VecListener.v1"\nwidth = 16\nupstream = 
 
 def _told(output: str) -> List[int]:
     """The percentages that are printed."""
-    return [int(share) for share in re.findall(r"tells (-?\d+)%", output)]
+    return [int(share) for share in re.findall(r"predicts (-?\d+)%", output)]
+
+
+def before_first_update(nlp: Language) -> Callable[[], None]:
+    """What spaCy's training loop calls before each update."""
+    block = nlp.config.interpolate()["training"]["before_update"]
+    before_update = spacy.registry.resolve({"before_update": block})["before_update"]
+    return lambda: before_update(nlp, {"step": 0, "epoch": 0})
 
 
 @pytest.fixture
@@ -38,9 +46,10 @@ def pretrained(init_student: Callable[..., Language]) -> Callable[..., Language]
 
     def pretrain(*args: Any) -> Language:
         nlp = init_student(*args)
-        assert "update" in vars(nlp)
-        nlp.update([])
-        assert "update" not in vars(nlp)  # it comes once
+        before_update = before_first_update(nlp)
+        before_update()
+        assert nlp.config["training"]["before_update"] is None
+        before_update()  # it comes once
         return nlp
 
     return pretrain
@@ -155,10 +164,10 @@ def test_vectors_are_kept_in_the_cache(
     for _ in range(2):
         pretrained(overrides, text)
 
-        def refuse(self: LoadedPipeline, *args: Any) -> None:
+        def refuse(self: LazyPipeline, *args: Any) -> None:
             raise AssertionError("The teacher is loaded again.")
 
-        monkeypatch.setattr(LoadedPipeline, "_load", refuse)
+        monkeypatch.setattr(LazyPipeline, "_load", refuse)
     # In half precision both times: what was computed is kept as it is for this batch alone.
     first, second = _told(capsys.readouterr().out)
     assert abs(first - second) <= 1
@@ -201,7 +210,7 @@ def test_the_gradient_is_that_of_the_error() -> None:
         def begin_update(self, docs: Any) -> Any:
             return numpy.split(X, [3]), lambda d: seen.update(gradient=numpy.concatenate(d))
 
-    encoder = pretraining._Encoder(Encoder(), ["ner"])  # type: ignore[arg-type]
+    encoder = EncoderPretraining(Encoder(), ["ner"])  # type: ignore[arg-type]
     batch = [SimpleNamespace(predicted=[0] * n) for n in lengths]
     encoder.update(batch, target, True)  # type: ignore[arg-type]
     output = encoder._output
@@ -235,7 +244,7 @@ def test_projection_keeps_distances() -> None:
 
 def test_vectors_of_several_teachers_stand_side_by_side() -> None:
     a, b = numpy.ones((3, 2), dtype="f"), numpy.zeros((3, 4), dtype="f")
-    assert average([TokenVectors(a), TokenVectors(b)]).vectors.shape == (3, 6)
+    assert TokenVectors.average([TokenVectors(a), TokenVectors(b)], 1.0).vectors.shape == (3, 6)
 
 
 def test_tokens_that_are_not_the_teachers_have_no_vector() -> None:
@@ -246,7 +255,7 @@ def test_tokens_that_are_not_the_teachers_have_no_vector() -> None:
         student_of=numpy.array([0, -1, 2, -1]),
         first_of=numpy.array([0, 1, 2, 2]),
     )
-    found: Any = in_student_tokens(vectors, [tokens])
+    found: Any = vectors.aligned([tokens])
     assert found.vectors[[0, 2], 0].tolist() == [0, 2]
     assert found.known.tolist() == [True, False, True]
 
@@ -264,7 +273,7 @@ def test_a_teacher_without_token_vectors_is_passed_over(
         "initialize.before_init.label_maps": {"ner": {"PER": "PER"}},
     }
     pretrained(overrides, text)
-    assert "encoder of ['parser'] tells" in capsys.readouterr().out
+    assert "encoder of ['parser'] predicts" in capsys.readouterr().out
 
 
 def test_an_encoder_beside_a_frozen_one(
@@ -275,8 +284,8 @@ def test_an_encoder_beside_a_frozen_one(
     own = f"{before}[components.parser]{parser.replace(LISTENER, encoder)}"
     assert own.count(LISTENER) == 1
     overrides = {"paths.teacher": str(cnn_teacher), "training.frozen_components": ["tok2vec"]}
-    init_student(overrides, own).update([])
-    assert "encoder of ['parser'] tells" in capsys.readouterr().out
+    before_first_update(init_student(overrides, own))()
+    assert "encoder of ['parser'] predicts" in capsys.readouterr().out
 
 
 def test_what_failed_is_tried_again(
@@ -291,12 +300,13 @@ def test_what_failed_is_tried_again(
     def fail(*args: Any) -> None:
         raise MemoryError
 
+    before_update = before_first_update(nlp)
     with monkeypatch.context() as patched:
-        patched.setattr(pretraining, "_training_batches", fail)
+        patched.setattr(callback, "_training_batches", fail)
         for _ in range(2):
             with pytest.raises(MemoryError):
-                nlp.update([])
-    nlp.update([])
+                before_update()
+    before_update()
     assert len(_told(capsys.readouterr().out)) == 1
 
 
@@ -304,13 +314,13 @@ def test_batches_are_read_in_parts_where_training_does(
     text: str, cnn_teacher: Path, pretrained: Callable[..., Language], monkeypatch: Any
 ) -> None:
     seen = []
-    update = pretraining._Encoder.update
+    update = EncoderPretraining.update
 
     def watched(self: Any, batch: List[Any], *args: Any) -> None:
         seen.append(len(batch))
         update(self, batch, *args)
 
-    monkeypatch.setattr(pretraining._Encoder, "update", watched)
+    monkeypatch.setattr(EncoderPretraining, "update", watched)
     settings = {"paths.teacher": str(cnn_teacher), "initialize.after_init.steps": 2}
     n_docs = []
     for n_parts in (1, 2):
@@ -337,11 +347,11 @@ def test_it_does_not_matter_who_asks(
     text: str, cnn_teacher: Path, init_student: Callable[..., Language]
 ) -> None:
     nlp = init_student({"paths.teacher": str(cnn_teacher)}, text)
-    requests = pretraining.vector_requests(nlp)
+    requests = vector_pipes(nlp)
     assert set(requests) == {"ner", "parser"}
     with nlp.select_pipes(disable="ner"):
-        (alone,) = pretraining.vector_requests(nlp).values()
-    assert alone == requests["parser"] and alone[1].component.name == "ner"
+        (alone,) = vector_pipes(nlp).values()
+    assert alone == requests["parser"] and alone.name == "ner"
 
 
 def test_a_cache_that_takes_no_more_stops_nothing(
@@ -374,11 +384,11 @@ def test_initializing_loads_no_teacher(
     def load(*args: Any) -> None:
         raise RuntimeError("loaded")
 
-    monkeypatch.setattr(LoadedPipeline, "_load", load)
+    monkeypatch.setattr(LazyPipeline, "_load", load)
     # As `debug data` and `init labels` do.
     nlp = init_student({"paths.teacher": str(cnn_teacher)}, text)
     with pytest.raises(RuntimeError, match="loaded"):
-        nlp.update([gold.make_example(doc) for doc in gold.docs(nlp.vocab)])
+        before_first_update(nlp)()
 
 
 def test_all_is_read_at_once(

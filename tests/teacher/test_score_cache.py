@@ -19,11 +19,11 @@ from spacy.language import Language
 from spacy.training import Example
 from spacy.util import import_file
 
-from spacy_skd.scores import ArcScores, ChainScores, group_sentences
-from spacy_skd.teacher.cache import FORMAT, ScoreCache, entry_key
-from spacy_skd.teacher.digests import digest_of_folder, digest_of_teacher
-from spacy_skd.teacher.entries import Entry, in_common, join_docs, split_docs
-from spacy_skd.teacher.pipeline_teacher import PipelineTeacher
+from spacy_skd.cache.digests import digest_of_folder, digest_of_teacher
+from spacy_skd.cache.score_cache import FORMAT, ScoreCache, entry_key
+from spacy_skd.structures import ArcScores, ChainScores, group_sentences
+from spacy_skd.structures.teacher_output import Entry
+from spacy_skd.teacher.pipeline import TeacherPipeline
 
 HEADS = ["ner", "parser"]
 FORK = multiprocessing.get_context("fork")
@@ -39,13 +39,13 @@ def examples(gold: SimpleNamespace) -> List[Example]:
 def computed(monkeypatch: pytest.MonkeyPatch) -> List[int]:
     """How many docs a teacher has had to read, call by call."""
     calls: List[int] = []
-    compute = PipelineTeacher._compute
+    compute = TeacherPipeline._compute
 
     def recorded(self: Any, request: Any, examples: Any, *args: Any) -> Any:
         calls.append(len(examples))
         return compute(self, request, examples, *args)
 
-    monkeypatch.setattr(PipelineTeacher, "_compute", recorded)
+    monkeypatch.setattr(TeacherPipeline, "_compute", recorded)
     return calls
 
 
@@ -123,7 +123,7 @@ def arcs(draw: st.DrawFn) -> Any:
 
 
 def split(scores: Any, lengths: List[int], prune: bool = False) -> Tuple[Entry, List[Entry]]:
-    return in_common(scores), split_docs(scores, lengths, prune)
+    return scores.in_common(), scores.split(lengths, prune)
 
 
 @settings(max_examples=60)
@@ -131,7 +131,7 @@ def split(scores: Any, lengths: List[int], prune: bool = False) -> Tuple[Entry, 
 def test_chains_come_together_nearly_as_they_were(scores: ChainScores, size: float) -> None:
     scores.emissions *= size
     common, entries = split(scores, scores.lengths)
-    back: Any = join_docs(entries, common)
+    back: Any = ChainScores.join(entries, common)
     for name in ("transitions", "start", "end"):
         numpy.testing.assert_array_equal(getattr(back, name), getattr(scores, name))
     assert back.lengths == scores.lengths and back.emissions.dtype == numpy.float32
@@ -147,7 +147,7 @@ def test_chains_come_together_nearly_as_they_were(scores: ChainScores, size: flo
 def test_arcs_come_together_as_they_were(drawn: Any) -> None:
     scores, lengths = drawn
     common, entries = split(scores, lengths)
-    assert_same(join_docs(entries, common), scores)
+    assert_same(ArcScores.join(entries, common), scores)
 
 
 @settings(max_examples=60)
@@ -157,7 +157,7 @@ def test_pruned_arcs_keep_the_probable_and_the_rest_s_share(drawn: Any, size: fl
     scores.arcs = [arcs * size for arcs in scores.arcs]
     scores.labels = scores.labels * size
     common, entries = split(scores, lengths, prune=True)
-    back: Any = join_docs(entries, common)
+    back: Any = ArcScores.join(entries, common)
     numpy.testing.assert_array_equal(back.starts, scores.starts)
     k = back.heads.shape[1]  # columns in which no token has a head are left out
     numpy.testing.assert_array_equal(back.heads, scores.heads[:, :k])
@@ -193,11 +193,11 @@ def test_docs_come_together_in_another_batch(drawn: Any, prune: bool, rand: Any)
     common, entries = split(scores, lengths, prune)
     order = list(range(len(lengths)))
     rand.shuffle(order)
-    mixed = join_docs([entries[i] for i in order], common)
+    mixed = ArcScores.join([entries[i] for i in order], common)
     _, again = split(mixed, [lengths[i] for i in order], prune)
-    back = join_docs([again[order.index(i)] for i in range(len(order))], common)
+    back = ArcScores.join([again[order.index(i)] for i in range(len(order))], common)
     kwargs = {"rtol": 2e-3, "atol": 5e-3} if prune else {}
-    assert_same(back, join_docs(entries, common), **kwargs)
+    assert_same(back, ArcScores.join(entries, common), **kwargs)
 
 
 @settings(max_examples=30)
@@ -209,7 +209,7 @@ def test_entries_are_written_and_read_as_they_were(drawn: Any, prune: bool) -> N
     cache = ScoreCache(Path(":memory:"))
     cache.write(entries)
     read = [entry for entry in cache.read(list(entries)) if entry is not None]
-    assert_same(join_docs(read, common), join_docs(split_entries, common))
+    assert_same(ArcScores.join(read, common), ArcScores.join(split_entries, common))
 
 
 # In use
@@ -447,7 +447,7 @@ def test_a_cache_that_can_t_be_written(
     teacher.teacher.close()
     computed.clear()
     before = file.read_bytes()
-    monkeypatch.setattr("spacy_skd.teacher.cache.os.access", lambda *args: False)
+    monkeypatch.setattr("spacy_skd.cache.score_cache.os.access", lambda *args: False)
     assert [holding.n_docs for holding in ScoreCache(path, read_only=True).holdings()] == [3]
     teacher = OpenTeacher(cnn_teacher, HEADS, path)
     assert_same(teacher.scores("ner", examples[:3], None), expected)

@@ -12,12 +12,10 @@ from spacy.language import Language
 from spacy.training import Example
 from thinc.api import Config
 
-from spacy_skd.scores import STRUCTURE, ChainScores, ChainSequences
-from spacy_skd.teacher.component import BeamSettings, TeacherComponent, runs_before
-from spacy_skd.teacher.ensemble import average
-from spacy_skd.teacher.entries import on_host
-from spacy_skd.teacher.loaded_pipeline import LoadedPipeline
-from spacy_skd.teacher.parses import softmax
+from spacy_skd.structures import ChainScores, ChainSequences
+from spacy_skd.structures.parses import softmax
+from spacy_skd.teacher.factories import runs_before
+from spacy_skd.teacher.lazy_pipeline import LazyPipeline
 
 POSTERIOR = {"@losses": "spacy-skd.PosteriorKL.v1"}
 KL = {"@losses": "spacy-skd.SubstructureKL.v1"}
@@ -42,7 +40,7 @@ def raw(nlp: Language, gold: SimpleNamespace) -> List[Example]:
 
 
 def scores_of(nlp: Language, name: str, examples: List[Example]) -> Any:
-    return nlp.get_pipe(name)._teacher.head.scores(examples, 2)
+    return nlp.get_pipe(name).teacher.scores(examples)
 
 
 def test_the_scores_of_several_are_averaged(
@@ -95,7 +93,7 @@ def test_the_probabilities_of_several_beams_are_averaged(
     examples = [gold.make_example(doc) for doc in gold.docs(students[0].vocab)]
     chains = []
     for student in students:
-        head: Any = student.get_pipe("ner")._teacher.head
+        head: Any = student.get_pipe("ner").teacher
         found = head.scores(examples)
         weights = numpy.exp(found.log_probs - numpy.logaddexp.reduce(found.log_probs, axis=0))
         doc = numpy.repeat(numpy.arange(len(found.lengths)), found.lengths)
@@ -152,9 +150,9 @@ def test_a_teacher_for_each_student(
 ) -> None:
     paths = {"ner": str(stock_teacher), "parser": str(cnn_teacher)}
     nlp = init_student({"initialize.before_init.path": paths, **both(POSTERIOR, KL)})
-    heads = [nlp.get_pipe(name)._teacher.head for name in ("ner", "parser")]
+    heads = [nlp.get_pipe(name).teacher for name in ("ner", "parser")]
     assert [head.gives for head in heads] == ["sequences", "potentials"]
-    assert heads[0].teacher is not heads[1].teacher
+    assert heads[0].pipeline is not heads[1].pipeline
     losses = nlp.update(raw(nlp, gold))
     assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
     del paths["parser"]
@@ -176,7 +174,7 @@ def test_each_beam_counts_as_much_whatever_the_temperature() -> None:
     one = ChainSequences(numpy.array([[0]]), numpy.zeros((1, 1)), [1])
     many = ChainSequences(numpy.arange(16)[:, None] + 1, numpy.full((16, 1), -2.7), [1])
     for temperature in (1.0, 2.0):
-        found = average([one, many], temperature)
+        found = ChainSequences.average([one, many], temperature)
         weights = numpy.exp(found.log_probs[:, 0])
         assert weights[0] == pytest.approx(weights[1:].sum())
 
@@ -191,7 +189,7 @@ def test_of_structures_that_differ_the_first_counts() -> None:
 def test_what_is_not_known_stays_so_from_device_to_device() -> None:
     arrays: Any = [numpy.zeros(s, dtype="f") for s in ((2, 3), (3, 3), (3,), (3,))]
     known = numpy.array([True, False])
-    found: Any = on_host(ChainScores(*arrays, lengths=[2], known=known))
+    found: Any = ChainScores(*arrays, lengths=[2], known=known).on_host()
     assert found.known is known
 
 
@@ -202,10 +200,6 @@ def _config(**factories: str) -> Config:
     """A pipeline of components by name, in order."""
     components = {name: {"factory": factory} for name, factory in factories.items()}
     return Config({"nlp": {"pipeline": list(factories)}, "components": components})
-
-
-def _component(name: str, gives: str = "sequences") -> TeacherComponent:
-    return TeacherComponent(name, gives, ("A",), None, BeamSettings())
 
 
 @pytest.mark.parametrize(
@@ -238,19 +232,19 @@ def test_what_makes_a_difference_to_a_component(
     factories: Dict[str, str], name: str, expected: List[str]
 ) -> None:
     config = _config(**factories)
-    assert runs_before(config, _component(name)) == expected
+    assert runs_before(config, name) == expected
     # An embedding may be of what others set.
     first = next(iter(config["components"].values()))
     first["model"] = {"embed": {"attrs": ["NORM", "TAG"]}}
     before = list(factories)[: list(factories).index(name)]
-    assert runs_before(config, _component(name)) == before
+    assert runs_before(config, name) == before
 
 
 def test_what_a_pipeline_has_but_does_not_run_makes_none() -> None:
     config = _config(t="tok2vec", s="senter", p="parser", n="ner")
     config["nlp"]["disabled"] = ["s"]
-    assert runs_before(config, _component("p")) == ["t"]
-    assert runs_before(config, _component("n")) == ["t", "p"]
+    assert runs_before(config, "p") == ["t"]
+    assert runs_before(config, "n") == ["t", "p"]
 
 
 def test_sentences_that_are_set_before_a_parser_are_the_teacher_s(
@@ -259,25 +253,19 @@ def test_sentences_that_are_set_before_a_parser_are_the_teacher_s(
     nlp = spacy.load(cnn_teacher)
     nlp.add_pipe("sentencizer", first=True, config={"punct_chars": ["n't"]})
     nlp.to_disk(tmp_path)
-    parser = _component("parser", STRUCTURE)
     docs = gold.docs(nlp.vocab, ents=False, parse=False)
     own = [[sent.start for sent in nlp(doc.copy()).sents] for doc in docs]
     assert max(map(len, own)) > 1
-    read = LoadedPipeline(tmp_path, [parser]).annotate(parser, raw(nlp, gold))
+    read = LazyPipeline(tmp_path, ["parser"]).annotate("parser", raw(nlp, gold))
     assert [[sent.start for sent in doc.sents] for doc in read] == own
 
 
-def test_no_more_is_loaded_than_what_is_read(
-    stock_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
-) -> None:
-    nlp = init_student({"paths.teacher": str(stock_teacher), **both(POSTERIOR, KL)})
+def test_no_more_is_loaded_than_what_is_read(stock_teacher: Path) -> None:
     for names, loaded in (
         (["ner"], ["tok2vec", "parser", "ner"]),
         (["parser"], ["tok2vec", "parser"]),
     ):
-        components = nlp.get_pipe("ner")._teacher.head.teacher.pipelines[0]._components  # type: ignore[attr-defined]
-        mine = [component for component in components if component.name in names]
-        assert LoadedPipeline(stock_teacher, mine).nlp.component_names == loaded
+        assert LazyPipeline(stock_teacher, names).nlp.component_names == loaded
 
 
 @pytest.mark.parametrize("loss", [POSTERIOR, HARD])
@@ -299,7 +287,7 @@ def test_who_else_learns_makes_no_difference(
     settings = {"paths.teacher": str(tmp_path / "teacher")}
     with_parser = init_student({**settings, **both(loss, KL if loss is POSTERIOR else HARD)})
     alone = init_student({**settings, **both(loss, KL), "components.parser.distillation": None})
-    heads: List[Any] = [nlp.get_pipe("ner")._teacher.head for nlp in (with_parser, alone)]  # type: ignore[attr-defined]
+    heads: List[Any] = [nlp.get_pipe("ner").teacher for nlp in (with_parser, alone)]  # type: ignore[attr-defined]
     found = [head.scores(raw(alone, gold)) for head in heads]
     numpy.testing.assert_array_equal(found[0].tags, found[1].tags)
     scheme = heads[0].scheme
@@ -319,7 +307,7 @@ def test_what_a_component_sets_is_not_there_when_it_reads_a_text_again(
     for batch in (examples, examples[:3]):
         for name in ("parser", "ner"):
             scores_of(nlp, name, batch)
-    kept = nlp.get_pipe("ner")._teacher.head.teacher.pipelines[0]._docs  # type: ignore[attr-defined]
+    kept = nlp.get_pipe("ner").teacher.pipeline.members[0]._docs  # type: ignore[attr-defined]
     assert sorted(kept) == [("tok2vec",), ("tok2vec", "parser")]
     assert not any(doc.has_annotation("DEP") for doc in kept["tok2vec",].values())
     assert not any(doc.has_annotation("ENT_IOB") for of in kept.values() for doc in of.values())
@@ -345,7 +333,7 @@ def test_a_gpu_that_is_not_there(
     gold: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("spacy_skd.teacher.loaded_pipeline.has_cupy_gpu", False)
+    monkeypatch.setattr("spacy_skd.teacher.lazy_pipeline.has_cupy_gpu", False)
     nlp = init_student({"paths.teacher": str(cnn_teacher), "initialize.before_init.gpu_id": 3})
     with pytest.raises(ValueError, match="teacher's gpu_id is 3, but there is no GPU"):
         nlp.update(raw(nlp, gold))
@@ -383,7 +371,7 @@ def test_half_precision_of_a_curated_transformer(
     for half in (False, True):
         nlp = init_student({**settings, "initialize.before_init.half_precision": half})
         nlp.update(raw(nlp, gold))
-        pipeline = nlp.get_pipe("parser")._teacher.head.teacher.pipelines[0]  # type: ignore[attr-defined]
+        pipeline = nlp.get_pipe("parser").teacher.pipeline.members[0]  # type: ignore[attr-defined]
         docs = list(pipeline._docs[("transformer",)].values())
         found.append(
             numpy.concatenate([doc._.trf_data.last_hidden_layer_state.data for doc in docs])

@@ -5,8 +5,8 @@ from typing import List
 import numpy
 import pytest
 
+from spacy_skd.lexicon.spelling import columns_of_words, fit_ngrams
 from spacy_skd.models.spelled_vectors import ngrams
-from spacy_skd.teacher.spelling import columns_of_words, fit_ngrams
 
 
 def words_of(*stems: str) -> List[str]:

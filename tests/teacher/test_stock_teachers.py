@@ -13,18 +13,13 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from spacy_skd.pipeline.gold import gold_tags
+from spacy_skd.pipeline.gold_entities import gold_tags
 from spacy_skd.schemes import TagScheme
-from spacy_skd.scores import LOG_ZERO, ChainSequences
-from spacy_skd.teacher.analyses import (
-    beam_entities,
-    beam_parses,
-    set_entities,
-    set_parses,
-)
-from spacy_skd.teacher.beams import search
-from spacy_skd.teacher.entries import in_common, join_docs, split_docs
-from spacy_skd.teacher.parses import Parses, arc_log_probs, softmax
+from spacy_skd.structures import LOG_ZERO, ChainSequences
+from spacy_skd.structures.parses import Parses, arc_log_probs, softmax
+from spacy_skd.teacher.kinds.annotations import set_entities, set_parses
+from spacy_skd.teacher.kinds.beam_search import search
+from spacy_skd.teacher.kinds.beams import beam_entities, beam_parses
 
 POSTERIOR = {"@losses": "spacy-skd.PosteriorKL.v1"}
 KL = {"@losses": "spacy-skd.SubstructureKL.v1"}
@@ -325,11 +320,11 @@ def test_each_analysis_gives_its_probability_to_its_arcs(
 @given(parses())
 def test_analyses_come_together_as_they_were(drawn: Any) -> None:
     found, n_labels = drawn
-    entries = split_docs(found, found.lengths, prune=True)
+    entries = found.split(found.lengths, prune=True)
     order = list(range(len(entries)))[::-1]
-    mixed = join_docs([entries[i] for i in order], in_common(found))
-    again = split_docs(mixed, [found.lengths[i] for i in order], prune=True)
-    back: Any = join_docs(again[::-1], {})
+    mixed = Parses.join([entries[i] for i in order], found.in_common())
+    again = mixed.split([found.lengths[i] for i in order], prune=True)
+    back = Parses.join(again[::-1], {})
     a, b = (arc_log_probs(p, n_labels, None, 1.0) for p in (found, back))
     numpy.testing.assert_allclose(a.starts, b.starts, rtol=1e-4, atol=1e-5)
     for mine, its in zip(a.arcs, b.arcs, strict=True):
@@ -390,7 +385,7 @@ def test_a_student_learns_from_spacys_own(
         **both(ner, parser),
     }
     nlp = init_student(overrides)
-    heads = [nlp.get_pipe(name)._teacher.head for name in ("ner", "parser")]
+    heads = [nlp.get_pipe(name).teacher for name in ("ner", "parser")]
     if gives is not None:
         assert tuple(head.gives for head in heads) == gives
     examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
@@ -421,7 +416,7 @@ def test_a_student_learns_from_spacys_own(
         assert losses[0][name] == pytest.approx(first[name], rel=1e-4)
     again = init_student(cached)
     again.update(examples)
-    assert again.get_pipe("ner")._teacher.head.teacher.pipelines[0]._nlp is None
+    assert again.get_pipe("ner").teacher.pipeline.members[0]._nlp is None
 
 
 def test_hard_labels_are_those_of_the_greedy_search(
@@ -479,11 +474,11 @@ def test_spacys_own_on_a_transformer(
     examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
     losses = nlp.update(examples)
     assert losses["parser_distill"] > 0
-    teacher = nlp.get_pipe("ner")._teacher.head.teacher.pipelines[0]  # type: ignore[attr-defined]
+    teacher = nlp.get_pipe("ner").teacher.pipeline.members[0]  # type: ignore[attr-defined]
     assert teacher.nlp.pipe_names == ["transformer", "parser", "ner"]
     # What both components say is what the whole pipeline says.
     whole = spacy.load(path)
-    found: Any = nlp.get_pipe("ner")._teacher.head.scores(examples)  # type: ignore[attr-defined]
+    found: Any = nlp.get_pipe("ner").teacher.scores(examples)  # type: ignore[attr-defined]
     beam = beam_entities if ner is POSTERIOR else None
     docs = [_unread(eg.predicted, whole) for eg in examples]
     for name in ("transformer", "parser"):
@@ -509,7 +504,7 @@ def test_a_softer_beam(
             }
         )
         examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab)]
-        parser, ner = (nlp.get_pipe(name)._teacher.head for name in ("parser", "ner"))
+        parser, ner = (nlp.get_pipe(name).teacher for name in ("parser", "ner"))
         arcs: Any = parser.scores(examples)
         sequences: Any = ner.scores(examples)
         best = softmax(sequences.log_probs).max(0).mean()
@@ -584,7 +579,7 @@ def test_any_component_that_sets_entities(
         }
     )
     examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab)]
-    head = nlp.get_pipe("ner")._teacher.head
+    head = nlp.get_pipe("ner").teacher
     assert head.gives == "structure" and set(head.labels) == {"PER", "VERB"}
     sequences: Any = head.scores(examples)
     entities = head.scheme.entities(sequences.tags[0])
@@ -623,12 +618,12 @@ def test_any_component_that_sets_heads(
     settings["initialize.before_init.label_maps"] = {"parser": {"ROOT": "ROOT", "dep": "nsubj"}}
     student = init_student(settings)
     examples = [gold.make_example(doc) for doc in gold.docs(student.vocab)]
-    head = student.get_pipe("parser")._teacher.head
+    head = student.get_pipe("parser").teacher
     scores: Any = head.scores(examples, 4)
     for group, blocks in zip(scores.groups, scores.arcs):
         assert (blocks.argmax(2)[:, 1:][group.is_token[:, 1:]] == 1).all()
     # The teacher's own `ner` gives potentials of docs that the rules have not changed.
-    assert student.get_pipe("ner")._teacher.head.gives == "potentials"
+    assert student.get_pipe("ner").teacher.gives == "potentials"
     losses = student.update(examples)
     assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
 
@@ -665,7 +660,7 @@ def test_one_component_may_teach_both(
         losses = student.update(examples)
         assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
         # In the cache, too, labels are what they are, whatever their order.
-        head: Any = student.get_pipe("ner")._teacher.head
+        head: Any = student.get_pipe("ner").teacher
         names = {name for _, _, name in head.scheme.entities(head.scores(examples).tags[0])}
         assert names == {"PER"}
 
