@@ -22,13 +22,13 @@ from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Corpus, Example
 from spacy.training.initialize import init_nlp
-from spacy_skd.teacher.pipeline_teacher import PipelineTeacherHead
 from threadpoolctl import threadpool_limits
 from wasabi import MarkdownRenderer, msg
 
 from spacy_skd.cli.scoring import with_gold_tokens
-from spacy_skd.losses import gold, objectives
+from spacy_skd.losses import Objective, arc_cross_entropy, chain_nll
 from spacy_skd.pipeline import biaffine_parser, crf_ner
+from spacy_skd.teacher.pipe import TeacherPipe
 
 METRICS = {"ner": ("ents_f",), "parser": ("dep_uas", "dep_las")}
 HEADERS = {"ents_f": "Entity F", "dep_uas": "UAS", "dep_las": "LAS"}
@@ -95,22 +95,17 @@ def timed(seconds: Dict[str, float]) -> Iterator[None]:
         # A function and not a partial, which would not become a method.
         return lambda *args, **kwargs: count(part, function, *args, **kwargs)
 
-    losses = [objectives.SubstructureMSE, objectives.SubstructureKL, objectives.StructuralCE]
-    losses += [objectives.PosteriorKL, objectives.TopK]
     with ExitStack() as stack:
-        for loss in losses:
-            for method in ("chain", "arcs"):
-                function = wrapped(PARTS[2], getattr(loss, method))
-                stack.enter_context(patch.object(loss, method, function))
-        nll, cross_entropy = gold.chain_nll, gold.arc_cross_entropy
-        stack.enter_context(patch.object(crf_ner, "chain_nll", partial(count, PARTS[1], nll)))
-        stack.enter_context(
-            patch.object(
-                biaffine_parser, "arc_cross_entropy", partial(count, PARTS[1], cross_entropy)
-            )
-        )
-        scores = wrapped(PARTS[3], PipelineTeacherHead.scores)
-        stack.enter_context(patch.object(PipelineTeacherHead, "scores", scores))
+        for method in ("chain", "arcs"):
+            function = wrapped(PARTS[2], getattr(Objective, method))
+            stack.enter_context(patch.object(Objective, method, function))
+        for module, name, loss in (
+            (crf_ner, "chain_nll", chain_nll),
+            (biaffine_parser, "arc_cross_entropy", arc_cross_entropy),
+        ):
+            stack.enter_context(patch.object(module, name, partial(count, PARTS[1], loss)))
+        scores = wrapped(PARTS[3], TeacherPipe.scores)
+        stack.enter_context(patch.object(TeacherPipe, "scores", scores))
         yield
 
 

@@ -10,26 +10,26 @@ from thinc.types import Floats1d
 
 from ..schemes import ValidTags
 from ..structures import ArcScores, ChainScores, TeacherChain
-from .objectives import DistillationLoss, StructuralCE, TopK
+from .objective import DistillationLoss
 from .weight import Weight
 
 ScoresT = TypeVar("ScoresT", ChainScores, ArcScores)
 
 
 class Mix:
-    """A weighted sum of objectives, all of which compare the same scores.
+    """Learn by several objectives: their weighted sum.
 
     losses (Dict[str, DistillationLoss]): The objectives, by any name.
     weights (Dict[str, Union[float, Iterator[float]]]): The weight of each, by the same names: a
-        number of 0 or more, or a schedule of such, which goes on with each step of the optimizer.
-    RAISES (ValueError): If the names differ, an objective is none or a mixture, no teacher can
-        give what all of them need, or a weight is less than 0.
+        number of 0 or more, or a schedule, which moves on with each step of the optimizer.
+    RAISES (ValueError): If the names differ, a loss is not an objective or is a mixture, no teacher
+        can give scores that all objectives accept, or a weight is less than 0.
     """
 
     accepts: FrozenSet[str]
     label_heads: Optional[int]
 
-    # Not Dict[str, DistillationLoss]: confection's check of a block comes before what is in it.
+    # Not Dict[str, DistillationLoss]: confection checks a block before it resolves inner blocks.
     def __init__(self, losses: Dict[str, Any], weights: Dict[str, Any]) -> None:
         if not losses or set(losses) != set(weights):
             raise ValueError(
@@ -65,60 +65,60 @@ class Mix:
         self.label_heads = None if None in n_heads else max(n for n in n_heads if n is not None)
 
     def step(self) -> None:
-        """Go on with the schedules: once for each step of the optimizer."""
+        """Move on the schedules, once for each step of the optimizer."""
         for weight in self.weights.values():
             weight.step()
 
     def chain(
         self,
-        student: ChainScores,
-        teacher: TeacherChain,
+        student_scores: ChainScores,
+        teacher_scores: TeacherChain,
         valid: ValidTags,
         weights: Floats1d,
     ) -> Tuple[float, ChainScores]:
-        """Compare the chains of a batch: see `DistillationLoss.chain`."""
-        given: Any = weights  # each objective is linear in them
-        parts = [loss.chain(student, teacher, valid, given * x) for loss, x in self._active()]
-        return _summed(parts)
+        """Compare the chains of a batch; see `DistillationLoss.chain`."""
+        token_weights: Any = weights  # each objective is linear in them
+        return _summed(
+            [
+                loss.chain(student_scores, teacher_scores, valid, token_weights * weight)
+                for loss, weight in self._active()
+            ]
+        )
 
     def arcs(
         self,
-        student: ArcScores,
-        teacher: ArcScores,
+        student_scores: ArcScores,
+        teacher_scores: ArcScores,
         labels: numpy.ndarray,
         weights: Floats1d,
         start_weights: Floats1d,
     ) -> Tuple[float, ArcScores]:
-        """Compare the arcs, labels and sentence starts of a batch: see `DistillationLoss.arcs`."""
-        given: Any = weights
+        """Compare the arcs, labels and sentence starts of a batch; see `DistillationLoss.arcs`."""
+        of_tokens: Any = weights
         of_starts: Any = start_weights
-        parts = [
-            loss.arcs(student, teacher, labels, given * x, of_starts * x)
-            for loss, x in self._active()
-        ]
-        return _summed(parts)
+        return _summed(
+            [
+                loss.arcs(student_scores, teacher_scores, labels, of_tokens * x, of_starts * x)
+                for loss, x in self._active()
+            ]
+        )
+
+    @property
+    def compares_whole_sequences(self) -> bool:
+        """RETURNS (bool): Whether all objectives with a weight compare whole sequences."""
+        return all(loss.compares_whole_sequences for loss, _ in self._active())
 
     def _active(self) -> List[Tuple[DistillationLoss, float]]:
-        """The objectives that have a weight at present, or one of them, if there is none."""
+        """RETURNS (List[Tuple[DistillationLoss, float]]): The objectives with a weight at present,
+        or the first one if there is none."""
         pairs = [(loss, self.weights[name].value) for name, loss in self.losses.items()]
         return [(loss, weight) for loss, weight in pairs if weight] or pairs[:1]
 
     def __copy__(self) -> "Mix":
-        """RETURNS (Mix): One whose schedules go on by themselves."""
+        """RETURNS (Mix): A mixture with independent schedules."""
         new = Mix(self.losses, dict.fromkeys(self.losses, 0.0))
         new.weights = {name: copy(weight) for name, weight in self.weights.items()}
         return new
-
-
-def is_of_whole_docs(objective: DistillationLoss) -> bool:
-    """Whether an objective says nothing of a chain of which a token is taken out.
-
-    objective (DistillationLoss): The objective; of a mixture, all that have a weight at present.
-    RETURNS (bool): True for those that compare whole tag sequences.
-    """
-    if isinstance(objective, Mix):
-        return all(is_of_whole_docs(loss) for loss, _ in objective._active())
-    return isinstance(objective, (StructuralCE, TopK))
 
 
 def _summed(parts: List[Tuple[float, ScoresT]]) -> Tuple[float, ScoresT]:

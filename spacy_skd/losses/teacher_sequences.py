@@ -1,4 +1,4 @@
-"""A teacher's distribution over tag sequences: of all by their potentials, or of a list."""
+"""A teacher's distribution over tag sequences: over all sequences, or over a list."""
 
 from dataclasses import dataclass
 from typing import List, Optional, Protocol, Tuple
@@ -16,42 +16,45 @@ from ..distributions.chain import (
 )
 from ..schemes import ValidTags
 from ..structures import ChainScores, ChainSequences, TeacherChain
-from .autograd import ChainTensors, chain_tensors, floats, integers
+from .tensors import ChainTensors, chain_tensors, floats, integers, parts_of
 
 
 class TeacherSequences(Protocol):
-    """A teacher's distributions over the tag sequences of docs, told in the student's tags."""
+    """A teacher's distributions over the tag sequences of docs, in the student's tags."""
 
     def marginals(self, temperature: float) -> Tensor:
         """RETURNS (Tensor): (n_tokens, n_tags), the posterior probabilities of each token's tag,
-        where sequences have probabilities in proportion to P^(1 / temperature)."""
+        for probabilities of sequences in proportion to P^(1 / temperature)."""
         ...
 
-    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
-        """Expected counts of tags and bigrams, each where the score is that it multiplies, and the
-        negative entropy of the sequences, 0 where it can't be told; both summed over docs.
+    def expected(self, doc_weights: Tensor) -> Tuple[ChainTensors, Tensor]:
+        """Compute the expected counts of tags and bigrams, and the negative entropy.
 
-        of_docs (Tensor): (n_docs,); what each doc counts for.
+        doc_weights (Tensor): (n_docs,); the weight of each doc.
+        RETURNS (Tuple[ChainTensors, Tensor]): The counts, each in the place of the score that it
+            multiplies; and the negative entropy of the sequences, 0 if it is not known. Both are
+            weighted sums over docs.
         """
         ...
 
     def best(self, k: int) -> Tuple[Tensor, Tensor]:
-        """The k best sequences of each doc: their log probabilities, (n_docs, k), up to a constant
-        and -inf where there are fewer, and their tags, int64, (k, n_tokens)."""
+        """RETURNS (Tuple[Tensor, Tensor]): The k best sequences of each doc: the log probabilities,
+        (n_docs, k), up to a constant, -inf where there are fewer; and the tags, int64,
+        (k, n_tokens)."""
         ...
 
 
 @dataclass
 class FromPotentials:
-    """Of all sequences, by their potentials over the teacher's own tags.
+    """The distribution over all sequences, from potentials of the teacher's tags.
 
     scores (ChainTensors): The potentials.
     lengths (List[int]): Tokens in each doc.
-    valid (ValidTags): The tag sequences there are.
-    tag_of (Optional[Tensor]): int64, (n_own_tags,); the student's tag that each is. None where
-        they are the same.
-    merges (bool): Whether several of its sequences may be one of the student's.
-    n_tags (int): How many tags the student has.
+    valid (ValidTags): The valid tag sequences.
+    tag_of (Optional[Tensor]): int64, (n_teacher_tags,); the student's tag for each of the teacher's
+        tags. None if they are the same.
+    merges (bool): Whether several of the teacher's sequences may be one of the student's.
+    n_tags (int): The number of the student's tags.
     """
 
     scores: ChainTensors
@@ -66,10 +69,10 @@ class FromPotentials:
         softened = ChainTensors(*(tensor / temperature for tensor in parts_of(self.scores)))
         return self._as_students(tag_marginals(self._potentials(softened)), 1)
 
-    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
+    def expected(self, doc_weights: Tensor) -> Tuple[ChainTensors, Tensor]:
         """See TeacherSequences.expected. The counts are the gradient of log Z."""
         leaves = [tensor.detach().requires_grad_() for tensor in parts_of(self.scores)]
-        log_z = (of_docs * log_partition(self._potentials(ChainTensors(*leaves)))).sum()
+        log_z = (doc_weights * log_partition(self._potentials(ChainTensors(*leaves)))).sum()
         counts = ChainTensors(*torch.autograd.grad(log_z, leaves))
         negative_entropy = score_of(counts, self.scores) - log_z.detach()
         if self.merges:
@@ -87,7 +90,8 @@ class FromPotentials:
         return potentials(*parts_of(scores), self.lengths, self.valid)
 
     def _as_students(self, per_tag: Tensor, dim: int) -> Tensor:
-        """Sum what is counted of each tag, (..., n_own_tags, ...), by the student's tags."""
+        """RETURNS (Tensor): Counts of the teacher's tags, along a dimension, summed by the
+        student's tags."""
         if self.tag_of is None:
             return per_tag
         shape = list(per_tag.shape)
@@ -97,12 +101,12 @@ class FromPotentials:
 
 @dataclass
 class FromList:
-    """Of the sequences that are listed, all different.
+    """The distribution over a list of different sequences.
 
     tags (Tensor): int64, (k, n_tokens).
     log_probs (Tensor): (k, n_docs), up to a constant for each doc.
     lengths (List[int]): Tokens in each doc.
-    n_tags (int): How many tags there are.
+    n_tags (int): The number of tags.
     """
 
     tags: Tensor
@@ -115,15 +119,15 @@ class FromList:
         weights = (self.log_probs / temperature).softmax(0)
         return counts_of(self.tags, weights, self.lengths, self.n_tags).emissions
 
-    def expected(self, of_docs: Tensor) -> Tuple[ChainTensors, Tensor]:
+    def expected(self, doc_weights: Tensor) -> Tuple[ChainTensors, Tensor]:
         """See TeacherSequences.expected."""
         weights = self.log_probs.softmax(0)
-        counts = counts_of(self.tags, of_docs * weights, self.lengths, self.n_tags)
-        return counts, (of_docs * torch.xlogy(weights, weights).sum(0)).sum()
+        counts = counts_of(self.tags, doc_weights * weights, self.lengths, self.n_tags)
+        return counts, (doc_weights * torch.xlogy(weights, weights).sum(0)).sum()
 
     def best(self, k: int) -> Tuple[Tensor, Tensor]:
         """See TeacherSequences.best."""
-        # Of equally good ones the first.
+        # The sort is stable: of equally probable sequences, the first.
         scores, rank = self.log_probs.sort(dim=0, descending=True, stable=True)
         scores, rank = scores[:k], rank[:k]
         doc = torch.repeat_interleave(torch.tensor(self.lengths, device=rank.device))
@@ -133,13 +137,13 @@ class FromList:
 def sequences_of(
     valid: ValidTags, n_tags: int, teacher: TeacherChain, device: torch.device
 ) -> TeacherSequences:
-    """What a teacher says of tag sequences, on the student's device and in its tags.
+    """Convert a teacher's scores to distributions over tag sequences.
 
-    valid (ValidTags): The tag sequences there are, of a teacher with the student's tags.
-    n_tags (int): How many tags the student has.
-    teacher (TeacherChain): What the teacher gave.
-    device (torch.device): The device.
-    RETURNS (TeacherSequences): Its distributions.
+    valid (ValidTags): The valid tag sequences, for a teacher with the student's tags.
+    n_tags (int): The number of the student's tags.
+    teacher (TeacherChain): The teacher's scores.
+    device (torch.device): The device of the tensors.
+    RETURNS (TeacherSequences): The distributions.
     """
     if isinstance(teacher, ChainSequences):
         tags = integers(teacher.tags, device)
@@ -147,7 +151,7 @@ def sequences_of(
     if isinstance(teacher, ChainScores):
         scores = chain_tensors(teacher, device)
         return FromPotentials(scores, teacher.lengths, valid, None, False, n_tags)
-    # What is none of the student's tags never occurs: it may count as any.
+    # A tag that is none of the student's tags never occurs, and may be mapped to any.
     tag_of = integers(teacher.tag_of.clip(0), device)
     return FromPotentials(
         chain_tensors(teacher.scores, device),
@@ -160,13 +164,13 @@ def sequences_of(
 
 
 def counts_of(tags: Tensor, weights: Tensor, lengths: List[int], n_tags: int) -> ChainTensors:
-    """How often each tag and bigram occurs in tag sequences.
+    """Count the tags and bigrams of tag sequences.
 
     tags (Tensor): int64, (k, n_tokens); k sequences of each doc.
-    weights (Tensor): (k, n_docs); what each counts for.
+    weights (Tensor): (k, n_docs); the weight of each sequence.
     lengths (List[int]): Tokens in each doc.
-    n_tags (int): How many tags there are.
-    RETURNS (ChainTensors): The counts, each where the score is that it multiplies.
+    n_tags (int): The number of tags.
+    RETURNS (ChainTensors): The weighted counts, each in the place of the score that it multiplies.
     """
     device = weights.device
     doc = torch.repeat_interleave(torch.tensor(lengths, device=device))
@@ -190,11 +194,17 @@ def counts_of(tags: Tensor, weights: Tensor, lengths: List[int], n_tags: int) ->
 
 
 def score_of(counts: ChainTensors, scores: ChainTensors) -> Tensor:
-    """RETURNS (Tensor): Scalar, the score of so many tags and bigrams."""
+    """RETURNS (Tensor): Scalar, the sum of scores for given counts of tags and bigrams."""
     pairs = zip(parts_of(counts), parts_of(scores), strict=True)
     return torch.stack([(count * score).sum() for count, score in pairs]).sum()
 
 
-def parts_of(scores: ChainTensors) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-    """RETURNS (Tuple[Tensor, Tensor, Tensor, Tensor]): Emissions, transitions, start and end."""
-    return scores.emissions, scores.transitions, scores.start, scores.end
+def doc_weights(weights: Tensor, lengths: List[int]) -> Tensor:
+    """RETURNS (Tensor): (n_docs,), the mean weight of each doc's tokens. 0 for an empty doc, and
+    for a doc with a token of weight 0, which can't be taken out of the doc's sequences."""
+    n = torch.tensor(lengths, device=weights.device)
+    doc = torch.repeat_interleave(n)
+    zeros = weights.new_zeros(len(lengths))
+    mean = zeros.index_add(0, doc, weights) / n.clamp(min=1)
+    without = zeros.index_add(0, doc, (weights == 0).to(weights.dtype))
+    return mean.masked_fill(without > 0, 0.0)

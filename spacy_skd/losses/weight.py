@@ -1,4 +1,4 @@
-"""A weight in a loss: a number, or a schedule that goes on with the optimizer."""
+"""A weight in a loss: a number, or a schedule that moves on with the optimizer."""
 
 import math
 from itertools import tee
@@ -7,15 +7,15 @@ from typing import Any, Iterator, Optional, Union
 
 
 class Weight:
-    """A number, or a schedule's present value.
+    """A number, or the present value of a schedule.
 
-    A schedule is a generator in spaCy 3, which can be neither pickled nor deep-copied: what is
-    then taken along is its present value.
+    In spaCy 3, a schedule is a generator, which can be neither pickled nor deep-copied: a pickle or
+    deep copy has the present value only.
 
-    value (Union[float, Iterator[float]]): A number of 0 or more, or a schedule of such.
-    error (str): What to say of a number outside; "{value}" in it stands for the number.
+    value (Union[float, Iterator[float]]): A number of 0 or more, or a schedule.
+    error (str): The message for a number that is not allowed, with "{value}" for the number.
     largest (float): The largest number that is allowed.
-    RAISES (ValueError): On a number outside, here and later.
+    RAISES (ValueError): For a number that is not allowed, here and later.
     """
 
     def __init__(
@@ -32,20 +32,20 @@ class Weight:
             self.value = self._checked(value)
 
     def step(self) -> None:
-        """Go on to the schedule's next value: once for each step of the optimizer."""
+        """Move on to the schedule's next value, once for each step of the optimizer."""
         if self._schedule is not None:
-            # A schedule that has ended stays where it is.
+            # A schedule that has ended keeps its last value.
             self.value = self._checked(next(self._schedule, self.value))
 
     def _checked(self, value: float) -> float:
-        # As it is written, so that NaN is refused.
+        # Written so that NaN is refused.
         is_number = isinstance(value, Real)
         if not (is_number and 0 <= value <= self._largest and math.isfinite(value)):
             raise ValueError(self._error.format(value=value))
         return float(value)
 
     def __copy__(self) -> "Weight":
-        """RETURNS (Weight): One that goes through the rest of the schedule by itself."""
+        """RETURNS (Weight): A weight that moves through the rest of the schedule independently."""
         new = Weight(self.value, self._error, self._largest)
         if self._schedule is not None:
             self._schedule, new._schedule = tee(self._schedule)

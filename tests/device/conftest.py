@@ -17,7 +17,7 @@ from device_array import (
 from thinc.api import CupyOps, get_current_ops, set_current_ops
 from thinc.util import has_cupy_gpu, has_torch_cuda_gpu
 
-from spacy_skd.losses import autograd
+from spacy_skd.losses import tensors
 
 
 class _Torch:
@@ -43,8 +43,8 @@ def double(monkeypatch):
     monkeypatch.setattr(thinc.util, "cupy", xp)
     monkeypatch.setattr(thinc.util, "has_cupy", True)
     monkeypatch.setattr(thinc.backends, "CupyOps", DeviceOps)
-    monkeypatch.setattr(autograd, "torch", _Torch())
-    monkeypatch.setattr(autograd, "torch2xp", torch2xp)
+    monkeypatch.setattr(tensors, "torch", _Torch())
+    monkeypatch.setattr(tensors, "torch2xp", torch2xp)
     with torch_on_device(), tensors_made_on_device(), use_ops_of(DeviceOps()):
         yield get_current_ops()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from spacy_skd.losses import SubstructureKL, SubstructureMSE, chain_nll
-from spacy_skd.losses.autograd import ChainTensors, differentiate
+from spacy_skd.losses.tensors import ChainTensors, differentiate
 from spacy_skd.schemes import TagScheme, ValidTags
 from spacy_skd.structures import ChainScores
 

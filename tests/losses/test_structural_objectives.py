@@ -2,7 +2,6 @@
 of the definition."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any, Callable, List, Optional, Tuple
 
 import numpy
@@ -21,10 +20,9 @@ from spacy_skd.losses import (
     SubstructureKL,
     SubstructureMSE,
     TopK,
-    chain,
 )
-from spacy_skd.losses import arcs as arcs_module
 from spacy_skd.losses.teacher_sequences import FromPotentials
+from spacy_skd.losses.tensors import ChainTensors
 from spacy_skd.schemes import TagScheme, ValidTags
 from spacy_skd.structures import ArcScores, ChainScores, FinerChainScores, group_sentences
 
@@ -51,15 +49,6 @@ OF_TREES = [
     HardLabels(tree=True),
     HardLabels(),
 ]
-
-
-def repr_of(function: Any) -> str:
-    if not isinstance(function, partial):
-        return str(function.__name__)
-    settings = (
-        f"{name}={repr_of(v) if callable(v) else v}" for name, v in function.keywords.items()
-    )
-    return f"{function.func.__name__}({', '.join(settings)})"
 
 
 def describe(objective: Any) -> str:
@@ -625,54 +614,45 @@ def test_half_precision_of_arcs(objective: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "divergence",
+    "objective",
     [
-        partial(chain.mse, transitions=True, center=True),
-        partial(chain.mse, transitions=True, center=False),
-        partial(chain.mse, transitions=False, center=True),
-        partial(chain.kl, temperature=1.7),
-        partial(chain.kl_of_marginals, temperature=1.7),
-        chain.kl_of_sequences,
-        partial(chain.nll_of_best, k=3),
+        SubstructureMSE(),
+        SubstructureMSE(center=False),
+        SubstructureMSE(transitions=False),
+        SubstructureKL(temperature=1.7),
+        PosteriorKL(temperature=1.7),
+        StructuralCE(),
+        TopK(k=3),
     ],
-    ids=repr_of,
+    ids=describe,
 )
-def test_gradients_of_chains_are_those_of_finite_differences(divergence: Any) -> None:
+def test_gradients_of_chains_are_those_of_finite_differences(objective: Any) -> None:
     scheme, lengths = SCHEMES[0], [3, 0, 1]
     student, teacher = (torch_params(make_chain(lengths, len(scheme), s), 4) for s in (0, 1))
-    its: Any = chain.ChainTensors(*teacher)
-    function = divergence.func if isinstance(divergence, partial) else divergence
-    if function not in (chain.mse, chain.kl):
+    its: Any = ChainTensors(*teacher)
+    if objective.reads_sequences:
         its = FromPotentials(its, lengths, scheme.valid, None, False, len(scheme))
     weights = torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64)
 
     def loss(*params: torch.Tensor) -> torch.Tensor:
-        return divergence(chain.ChainTensors(*params), its, lengths, scheme.valid, weights)
+        return objective.chain_loss(ChainTensors(*params), its, lengths, scheme.valid, weights)
 
     assert torch.autograd.gradcheck(loss, [tensor.requires_grad_() for tensor in student])
 
 
 @pytest.mark.parametrize(
-    "of_heads",
+    "objective",
     [
-        partial(
-            arcs_module.by_head,
-            divergence=partial(arcs_module.squared_difference, center=True),
-            temperature=1.0,
-        ),
-        partial(
-            arcs_module.by_head,
-            divergence=partial(arcs_module.softened_kl, temperature=1.7),
-            temperature=1.7,
-        ),
-        partial(arcs_module.kl_of_arc_marginals, temperature=1.7),
-        arcs_module.kl_of_trees,
-        partial(arcs_module.nll_of_best, k=3, tree=True),
-        partial(arcs_module.nll_of_best, k=3, tree=False),
+        SubstructureMSE(),
+        SubstructureKL(temperature=1.7),
+        PosteriorKL(temperature=1.7, tree=True),
+        StructuralCE(tree=True),
+        TopK(k=3, tree=True),
+        TopK(k=3, tree=False),
     ],
-    ids=repr_of,
+    ids=describe,
 )
-def test_gradients_of_arcs_are_those_of_finite_differences(of_heads: Any) -> None:
+def test_gradients_of_arcs_are_those_of_finite_differences(objective: Any) -> None:
     (group,) = group_sentences(numpy.array([[0, 3], [3, 4], [4, 8]]))
     is_arc = torch.tensor(group.is_arc)
     rng = numpy.random.default_rng(0)
@@ -680,7 +660,7 @@ def test_gradients_of_arcs_are_those_of_finite_differences(of_heads: Any) -> Non
     weights = torch.tensor(rng.random(is_arc.shape[:2]))
 
     def loss(arcs: torch.Tensor) -> torch.Tensor:
-        per_token, _ = of_heads(arcs.masked_fill(~is_arc, 0.0), teacher, is_arc)
+        per_token, _ = objective.compare_heads(arcs.masked_fill(~is_arc, 0.0), teacher, is_arc)
         return (weights * per_token).sum()
 
     assert torch.autograd.gradcheck(loss, student.requires_grad_())

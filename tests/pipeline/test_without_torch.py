@@ -17,10 +17,14 @@ ABSENT = ("torch", "transformers", "spacy_transformers", "spacy_curated_transfor
 TRAINING = (
     "spacy_skd.distributions",
     "spacy_skd.teacher",
-    "spacy_skd.losses.arcs",
-    "spacy_skd.losses.autograd",
-    "spacy_skd.losses.chain",
-    "spacy_skd.losses.chain_gold",
+    "spacy_skd.cache",
+    "spacy_skd.lexicon",
+    "spacy_skd.pretraining",
+    "spacy_skd.losses.classes",
+    "spacy_skd.losses.positions",
+    "spacy_skd.losses.teacher_sequences",
+    "spacy_skd.losses.tensors",
+    "spacy_skd.losses.trees",
 )
 
 class Absent:

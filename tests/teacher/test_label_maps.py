@@ -14,8 +14,8 @@ from spacy.language import Language
 from structures import sequences
 
 from spacy_skd.losses import PosteriorKL, StructuralCE, SubstructureKL, TopK
-from spacy_skd.losses.autograd import chain_tensors
 from spacy_skd.losses.teacher_sequences import FromPotentials
+from spacy_skd.losses.tensors import chain_tensors
 from spacy_skd.pipeline.crf_ner import CRFEntityRecognizer
 from spacy_skd.schemes import TagScheme
 from spacy_skd.structures import ChainScores, FinerChainScores

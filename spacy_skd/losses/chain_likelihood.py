@@ -1,59 +1,83 @@
-"""The gold loss on linear chains, in PyTorch."""
+"""The gold loss of chains: the likelihood of annotated tag sequences."""
 
 from dataclasses import replace
-from typing import Any, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Sequence, Tuple
 
 import numpy
-import torch
 from thinc.types import Floats1d
-from torch import Tensor
 
-from ..distributions.chain import (
-    IMPOSSIBLE,
-    ChainPotentials,
-    doc_ends,
-    log_partition,
-    potentials,
-)
-from ..distributions.layout import from_host
 from ..schemes import ValidTags
 from ..structures import ChainScores
-from .autograd import ChainTensors, differentiate, floats, mask
+from .require_torch import require_torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..distributions.chain import ChainPotentials
+    from .tensors import ChainTensors
 
 
-def gold_nll(
+def chain_nll(
     scores: ChainScores,
     valid: ValidTags,
     allowed: Any,
     weights: Floats1d,
-    wrong: Sequence[Tuple[int, Any]],
+    wrong: Sequence[Tuple[int, Any]] = (),
 ) -> Tuple[float, ChainScores]:
-    """`chain_nll`; the arguments are described there."""
+    """Compute the exact negative log-likelihood of chains, summed over the tags that agree with
+    the annotation.
 
-    def loss(tensors: ChainTensors) -> Tensor:
+    sum_d w_d (log Z_d - log of the part of Z_d that `allowed` leaves), and for each set of wrong
+    sequences - w_d log(1 - the share of the set in that part). A doc with a weight of 0 or without
+    tokens adds exactly zero.
+
+    scores (ChainScores): The scores.
+    valid (ValidTags): The valid tag sequences.
+    allowed (Any): bool, numpy or cupy, (n_tokens, n_tags); tags that agree with the annotation: one
+        tag if it is complete, all tags if there is none.
+    weights (Floats1d): (n_docs,).
+    wrong (Sequence[Tuple[int, Any]]): Docs of the batch, each with a bool array like `allowed` for
+        the doc's tokens: no sequence of such tags is right. Several sets of one doc count as
+        independent.
+    RETURNS (Tuple[float, ChainScores]): The loss, summed over docs, and its gradient with respect
+        to the scores, float32.
+    RAISES (ValueError): If a doc has no valid tag sequence that is allowed.
+    """
+    require_torch()
+    from .tensors import differentiate, floats, mask
+
+    def loss(tensors: "ChainTensors") -> "Tensor":
         device = tensors.emissions.device
         arguments = tensors, scores.lengths, valid, mask(allowed, device), floats(weights, device)
         if not wrong:
             return nll(*arguments)
-        known = [(d, mask(tags, device)) for d, tags in wrong]
-        return nll(*arguments) + nll_of_others(*arguments, known)
+        sets = [(d, mask(tags, device)) for d, tags in wrong]
+        return nll(*arguments) + nll_of_others(*arguments, sets)
 
     return differentiate(loss, scores)
 
 
 def nll(
-    scores: ChainTensors, lengths: List[int], valid: ValidTags, allowed: Tensor, weights: Tensor
-) -> Tensor:
-    """sum_d w_d (log Z_d - log of the part of Z_d that `allowed` leaves).
+    scores: "ChainTensors",
+    lengths: List[int],
+    valid: ValidTags,
+    allowed: "Tensor",
+    weights: "Tensor",
+) -> "Tensor":
+    """Compute sum_d w_d (log Z_d - log of the part of Z_d that `allowed` leaves).
 
     scores (ChainTensors): The potentials.
     lengths (List[int]): Tokens in each doc.
-    valid (ValidTags): The tag sequences there are.
+    valid (ValidTags): The valid tag sequences.
     allowed (Tensor): bool, (n_tokens, n_tags).
     weights (Tensor): (n_docs,).
     RETURNS (Tensor): Scalar.
     RAISES (ValueError): If a doc has no valid tag sequence that is allowed.
     """
+    import torch
+
+    from ..distributions.chain import log_partition, potentials
+
     is_exact = (allowed.sum(1) == 1).cpu().tolist()
     ends = torch.tensor(lengths).cumsum(0).tolist()
     exact: List[int] = []
@@ -90,13 +114,18 @@ def nll(
     return (weights * (log_z - gold)).sum()
 
 
-def _path_score(phi: ChainPotentials, tags: Tensor) -> Tensor:
-    """The score of one tag sequence a doc.
+def _path_score(phi: "ChainPotentials", tags: "Tensor") -> "Tensor":
+    """Compute the score of one tag sequence for each doc.
 
     phi (ChainPotentials): The potentials.
     tags (Tensor): int64, (n_tokens,).
-    RETURNS (Tensor): float64, (n_docs,), -inf where a sequence isn't valid.
+    RETURNS (Tensor): float64, (n_docs,), -inf where a sequence is not valid.
     """
+    import torch
+
+    from ..distributions.chain import IMPOSSIBLE, doc_ends
+    from ..distributions.layout import from_host
+
     device, n_tags = tags.device, phi.unary.shape[1]
     first, _ = doc_ends(phi.lengths, device)
     lengths = numpy.asarray(phi.lengths, dtype=int)
@@ -109,30 +138,34 @@ def _path_score(phi: ChainPotentials, tags: Tensor) -> Tensor:
 
 
 def nll_of_others(
-    scores: ChainTensors,
+    scores: "ChainTensors",
     lengths: List[int],
     valid: ValidTags,
-    allowed: Tensor,
-    weights: Tensor,
-    wrong: Sequence[Tuple[int, Tensor]],
-) -> Tensor:
-    """- sum_k w log(1 - P(wrong_k | allowed)): what is known of a doc by what it isn't.
+    allowed: "Tensor",
+    weights: "Tensor",
+    wrong: Sequence[Tuple[int, "Tensor"]],
+) -> "Tensor":
+    """Compute - sum_k w log(1 - P(wrong_k | allowed)), for sets of wrong sequences.
 
-    The other sequences are counted by the first token at which they leave the wrong set: a
-    difference of 1 and a probability close to it would have no gradient left.
+    The other sequences are summed by the first token at which they leave the wrong set: the
+    difference of 1 and a probability close to 1 would have no gradient.
 
-    The wrong sets of one doc count as if independent; with one set it's exact.
+    The wrong sets of one doc count as independent. The loss of one set is exact.
 
     scores (ChainTensors): The potentials.
     lengths (List[int]): Tokens in each doc.
-    valid (ValidTags): The tag sequences there are.
+    valid (ValidTags): The valid tag sequences.
     allowed (Tensor): bool, (n_tokens, n_tags).
     weights (Tensor): (n_docs,).
-    wrong (Sequence[Tuple[int, Tensor]]): A doc, and bool, (its n_tokens, n_tags), the tags of a set
-        of its sequences.
+    wrong (Sequence[Tuple[int, Tensor]]): A doc, and bool, (tokens of the doc, n_tags), the tags of
+        a set of sequences.
     RETURNS (Tensor): Scalar.
-    RAISES (ValueError): If nothing that is allowed is right.
+    RAISES (ValueError): If all allowed sequences are wrong.
     """
+    import torch
+
+    from ..distributions.chain import log_partition, potentials
+
     loss = scores.emissions.sum() * 0.0
     chain = (scores.transitions, scores.start, scores.end)
     emissions = scores.emissions.split(lengths)
@@ -146,7 +179,7 @@ def nll_of_others(
         for others, t in zip(of_others, leaves, strict=True):
             others[:t] &= tags[:t]
             others[t] &= ~tags[t]
-        # The first chain is everything that is allowed.
+        # The first chain has all allowed sequences.
         masks = torch.cat([agrees[d][None], of_others]).flatten(0, 1)
         n = len(leaves) + 1
         phi = potentials(emissions[d].repeat(n, 1), *chain, [lengths[d]] * n, valid, masks)

@@ -1,4 +1,4 @@
-"""From arrays to tensors and back: a loss on tensors as a loss with a gradient on scores."""
+"""Arrays to tensors and back: a loss on tensors becomes a loss on scores with a gradient."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Callable, List, Tuple, TypeVar, Union, cast
@@ -7,7 +7,7 @@ import torch
 from thinc.util import is_cupy_array, torch2xp, xp2torch
 from torch import Tensor
 
-from ..structures import ArcScores, ChainScores
+from ..structures import ArcScores, ChainScores, SentenceGroup
 
 ScoresT = TypeVar("ScoresT", ChainScores, ArcScores)
 
@@ -32,51 +32,51 @@ class ArcTensors:
 
 
 def floats(array: Any, device: torch.device) -> Tensor:
-    """Scores or weights to compute with.
+    """Convert scores or weights.
 
     array (Any): numpy or cupy, of any floating point type.
-    device (torch.device): Where the tensor should be.
-    RETURNS (Tensor): float64, the array's values in single precision.
+    device (torch.device): The device of the tensor.
+    RETURNS (Tensor): float64; the array's values in single precision.
     """
     return _single(array, device).double()
 
 
 def integers(array: Any, device: torch.device) -> Tensor:
-    """An index tensor.
+    """Convert indices.
 
     array (Any): numpy or cupy, of any integer type.
-    device (torch.device): Where the tensor should be.
-    RETURNS (Tensor): int64, the array's values.
+    device (torch.device): The device of the tensor.
+    RETURNS (Tensor): int64.
     """
     return cast(Tensor, xp2torch(array.astype("int64"), device=device))
 
 
 def mask(array: Any, device: torch.device) -> Tensor:
-    """A mask as a tensor.
+    """Convert a mask.
 
     array (Any): bool, numpy or cupy.
-    device (torch.device): Where the tensor should be.
-    RETURNS (Tensor): bool, the array's values.
+    device (torch.device): The device of the tensor.
+    RETURNS (Tensor): bool.
     """
     # As bytes, since not every version of DLPack knows bool.
     return cast(Tensor, xp2torch(array.astype("uint8"), device=device)).bool()
 
 
 def chain_tensors(scores: ChainScores, device: torch.device) -> ChainTensors:
-    """The potentials of chains as tensors.
+    """Convert the potentials of chains.
 
     scores (ChainScores): The scores.
-    device (torch.device): Where the tensors should be.
+    device (torch.device): The device of the tensors.
     RETURNS (ChainTensors): float64.
     """
     return cast(ChainTensors, _group(scores, [floats(array, device) for array in _arrays(scores)]))
 
 
 def arc_tensors(scores: ArcScores, device: torch.device) -> ArcTensors:
-    """The potentials of arcs, labels and sentence starts as tensors.
+    """Convert the potentials of arcs, labels and sentence starts.
 
     scores (ArcScores): The scores.
-    device (torch.device): Where the tensors should be.
+    device (torch.device): The device of the tensors.
     RETURNS (ArcTensors): float64.
     """
     return cast(ArcTensors, _group(scores, [floats(array, device) for array in _arrays(scores)]))
@@ -85,17 +85,17 @@ def arc_tensors(scores: ArcScores, device: torch.device) -> ArcTensors:
 def differentiate(loss: Callable[[Any], Tensor], scores: ScoresT) -> Tuple[float, ScoresT]:
     """Compute a loss and its gradient with respect to scores.
 
-    Scores and gradient are in single precision, what lies between in double, whatever the caller
-    trains in: autocast would take the loss to bfloat16.
+    Scores and gradient are in single precision, and the computation in double precision, also if
+    the caller uses autocast, which would compute the loss in bfloat16.
 
-    loss (Callable[[Any], Tensor]): From ChainTensors or ArcTensors, float64, on the device of the
+    loss (Callable[[Any], Tensor]): ChainTensors or ArcTensors, float64, on the device of the
         scores, to a scalar.
     scores (ScoresT): The scores.
     RETURNS (Tuple[float, ScoresT]): The loss, and its gradient: float32, in the scores' array
-        module, zeros where the loss doesn't depend on a score.
+        module, zeros where the loss does not depend on a score.
     """
     arrays = _arrays(scores)
-    # xp2torch's own default is the device of thinc's current ops, wherever the array is.
+    # The default of xp2torch is the device of thinc's current ops, and not that of the array.
     on_gpu = is_cupy_array(arrays[0])
     device = torch.device("cuda", arrays[0].device.id) if on_gpu else torch.device("cpu")
     leaves = [_single(array, device).detach().requires_grad_() for array in arrays]
@@ -105,6 +105,21 @@ def differentiate(loss: Callable[[Any], Tensor], scores: ScoresT) -> Tuple[float
     pairs = zip(leaves, gradients, strict=True)
     filled = [torch.zeros_like(leaf) if gradient is None else gradient for leaf, gradient in pairs]
     return float(value.detach()), _ungroup(scores, [torch2xp(g.contiguous()) for g in filled])
+
+
+def parts_of(scores: ChainTensors) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+    """RETURNS (Tuple[Tensor, Tensor, Tensor, Tensor]): Emissions, transitions, start and end."""
+    return scores.emissions, scores.transitions, scores.start, scores.end
+
+
+def group_tensors(group: SentenceGroup, device: torch.device) -> Tuple[Tensor, Tensor, Tensor]:
+    """RETURNS (Tuple[Tensor, Tensor, Tensor]): `tokens`, `is_token` and `is_arc` of a group of
+    sentences."""
+    return (
+        integers(group.tokens, device),
+        mask(group.is_token, device),
+        mask(group.is_arc, device),
+    )
 
 
 def _single(array: Any, device: torch.device) -> Tensor:
