@@ -19,15 +19,9 @@ from ..corpora.raw import RawCorpus
 from ..teacher.cache import ScoreCache
 from ..teacher.fill import fill_cache
 from .app import Code, errors_in_a_sentence, skd
-from .student_config import (
-    LENGTHS,
-    MIXED,
-    all_requests,
-    corpus_block,
-    gold_settings,
-    make_config,
-    with_teacher,
-)
+from .config_corpora import LENGTHS, MIXED, corpus_block, gold_settings
+from .config_teachers import all_requests, with_teacher
+from .student_template import make_config
 
 
 @skd.command("cache")

@@ -18,7 +18,7 @@ from ..teacher.attach import LabelMap, label_map
 from ..teacher.component import TeacherComponent
 from ..teacher.digests import digest_of_teacher
 from ..teacher.loaded_pipeline import ITS_OWN, LoadedPipeline
-from .student_config import attach_block, factory_of, teachers_of
+from .config_teachers import attach_block, factory_of, teachers_of
 from .whole_files import write_whole
 
 # One text in so many is held out, and no more than so many.

@@ -7,7 +7,8 @@ from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from .app import errors_in_a_sentence, skd
-from .student_config import Optimize, left_out, make_config, with_vectors
+from .config_edits import with_vectors
+from .student_template import Optimize, left_out, make_config
 from .whole_files import write_whole
 
 

@@ -19,9 +19,11 @@ from thinc.compat import has_cupy
 from typer.testing import CliRunner
 
 from spacy_skd.cli import cache as cache_module
+from spacy_skd.cli.config_corpora import with_raw
+from spacy_skd.cli.config_teachers import with_teacher
 from spacy_skd.cli.distill import app, student_config, with_joined_docs
 from spacy_skd.cli.held_out import hold_out
-from spacy_skd.cli.student_config import CONFIGS, make_config, with_raw, with_teacher
+from spacy_skd.cli.student_template import CONFIGS, make_config
 from spacy_skd.cli.vectors import keep_lexicon
 from spacy_skd.corpora.raw import RawCorpus
 from spacy_skd.teacher.cache import ScoreCache
