@@ -1,4 +1,12 @@
-"""`spacy distill`: train a student with a teacher, from annotated or raw text."""
+"""`spacy distill`: train a student with a teacher, on annotated or raw text.
+
+`distill_cli` goes through these steps:
+
+1. `student_config` loads or makes the student's config, checks what it reads and writes, holds out
+   texts for evaluation if there are none, and adds raw text.
+2. If the config was made here, `with_joined_docs` and `with_lexicon` fit it to the texts.
+3. `distill` lets the teacher read the training corpus, and trains the student.
+"""
 
 import logging
 import sys
@@ -57,7 +65,7 @@ def distill_cli(
     student_config_path: Annotated[
         Optional[str],
         Arg(
-            help="Path to the student's config file; without one, it is made as by `spacy skd "
+            help="Path to the student's config file. Without it, a config is made as by `spacy skd "
             "init-config`",
         ),
     ] = None,
@@ -69,13 +77,13 @@ def distill_cli(
         Optional[List[Path]],
         Opt(
             help="Raw text, which only the teacher annotates: a .jsonl, .txt or .spacy file, or a "
-            "folder of such. Can be given several times"
+            "folder of them. Can be used several times"
         ),
     ] = None,
     cache: Annotated[
         Optional[Path],
         Opt(
-            help="File or folder that keeps the teacher's scores (default: "
+            help="File or folder to store the teacher's scores in (default: "
             f"{CACHE} in the output directory)"
         ),
     ] = None,
@@ -86,9 +94,9 @@ def distill_cli(
     frequent: Annotated[
         int,
         Opt(
-            help="Without a config: so many of the language's most frequent words are read for "
-            f"the student's lexicon, beside those of its texts. {N_WORDS:,} in all have vectors of "
-            "their own, the others are spelled",
+            help="Without a config: how many of the language's most frequent words to add to the "
+            f"words of the texts in the student's lexicon. {N_WORDS:,} words have vectors of their "
+            "own, the others are spelled",
             min=0,
         ),
     ] = 100_000,
@@ -101,11 +109,11 @@ def distill_cli(
 ) -> None:
     """
     Distil a pipeline from a teacher: train it to score as the teacher does. The student's config is
-    one for `spacy train`; settings in it can be overridden on the command line, e.g. --paths.train
-    train.spacy. Without annotated text --raw is all the student learns from. Without --paths.dev
-    some of the texts, as the teacher annotates them, are held out for evaluation.
+    a config for `spacy train`, and its settings can be overridden on the command line, e.g.
+    --paths.train train.spacy. Without annotated text, the student learns from --raw alone. Without
+    --paths.dev, some of the raw texts are held out for evaluation, as the teacher annotates them.
 
-    The teacher's scores are kept: to go on with a command that was interrupted, give it again.
+    The teacher's scores are stored. If the command is interrupted, run it again to continue.
     """
     if verbose:
         util.logger.setLevel(logging.DEBUG)
@@ -120,7 +128,7 @@ def distill_cli(
         if config_path is None:
             config = with_joined_docs(config, overrides)
             if missing := left_out(teacher, config):
-                msg.info(f"The student has no {', '.join(missing)} as its teacher has")
+                msg.info(f"The student has no {', '.join(missing)}, which its teacher has")
             config = with_lexicon(config, teacher, output_path, overrides, frequent, use_gpu)
         distill(config, output_path, use_gpu=use_gpu)
 
@@ -253,9 +261,9 @@ def with_joined_docs(config: Config, overrides: Dict[str, Any]) -> Config:
         counts = [count_sentences(eg.reference) for eg in islice(examples, _N_SAMPLE)]
         if are_single_sentences(counts):
             msg.info(
-                f"Nearly all texts of {reader.get('path')} are one sentence: in training texts are "
-                f"joined, to up to {length} tokens, for the parser to learn where sentences "
-                "begin (--corpora.train.join_length 0 leaves them alone)"
+                f"Nearly all texts of {reader.get('path')} are one sentence: in training they are "
+                f"joined, up to {length} tokens, so that the parser learns where sentences begin "
+                "(--corpora.train.join_length 0 leaves them alone)"
             )
             config = config.copy()
             section, key = place_of_corpus(config, "train")
@@ -317,8 +325,8 @@ def distill(config: Config, output_path: Optional[Path], *, use_gpu: int = -1) -
             fill_cache(requests, training_examples(nlp))
         else:
             msg.info(
-                "There is more text than training comes to: the teacher reads each when it is "
-                "trained on"
+                "There is more text than training comes to: the teacher reads each text when it "
+                "is trained on"
             )
     msg.divider("Training pipeline")
     nlp, _ = train(nlp, output_path, use_gpu=use_gpu, stdout=sys.stdout, stderr=sys.stderr)

@@ -118,7 +118,7 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
     assert len(list(srsly.read_jsonl(held / "train.jsonl"))) == 14
     # What is written there is not raw text to begin with.
     said = fail("distill", path, "--raw", held / "train.jsonl", "--output", output)
-    assert "where what is held out is written" in said
+    assert "where held-out texts are written" in said
 
 
 def test_a_config_and_annotated_text(
@@ -380,7 +380,7 @@ def test_init_config(stock_teacher: Path, cnn_teacher: Path, tmp_path: Path) -> 
     path.touch()
     for teacher, names in ((stock_teacher, ["parser", "ner"]), (cnn_teacher, ["ner", "parser"])):
         before = path.read_bytes()
-        assert "student.cfg is there already" in fail("skd", "init-config", teacher, path)
+        assert "student.cfg already exists" in fail("skd", "init-config", teacher, path)
         assert path.read_bytes() == before
         run("skd", "init-config", teacher, path, "--force")
         config = spacy.util.load_config(path)
@@ -798,7 +798,7 @@ def test_training_finds_what_the_command_has_read(
         ([], "Give a teacher, texts and --output"),
         (["TEACHER", "CORPUS", "--output", "OUT", "--shard", "3/2"], '--shard is "3/2"'),
         (["TEACHER", "CORPUS", "--output", "OUT", "--shard", "x"], '--shard is "x"'),
-        (["TEACHER", "CORPUS", "--output", "CORPUS"], "is there already: add --resume"),
+        (["TEACHER", "CORPUS", "--output", "CORPUS"], "already exists: add --resume"),
         (["TEACHER", "nowhere.spacy", "--output", "OUT"], "nowhere.spacy"),
         (["TEACHER", "CORPUS", "--output", "BELOW"], "can't be used"),
     ],
