@@ -3,11 +3,13 @@
 To write those of students anew after a change of the template: python tests/test_shipped_configs.py
 """
 
+from difflib import ndiff
 from pathlib import Path
+from typing import Set
 
 import pytest
 import spacy
-from spacy.util import load_config
+from spacy.util import load_config, load_config_from_str
 
 from spacy_skd.cli.student_template import CONFIGS, Optimize, default_component, render
 from spacy_skd.teacher.component import KIN
@@ -30,6 +32,21 @@ def with_header(name: str) -> str:
 @pytest.mark.parametrize("name", STUDENTS)
 def test_students_are_what_the_template_renders(name: str) -> None:
     assert (CONFIGS / f"{name}.cfg").read_text(encoding="utf8") == with_header(name)
+
+
+def test_students_differ_in_what_they_are_named_for() -> None:
+    def differing(name: str, other: str) -> Set[str]:
+        diff = ndiff(STUDENTS[name].splitlines(), STUDENTS[other].splitlines())
+        return {line for line in diff if line[0] in "+-"}
+
+    vectors = {"- include_static_vectors = false", "+ include_static_vectors = true"}
+    assert differing("distill", "fast") == vectors
+    sizes = differing("fast", "accurate")
+    assert {line.split()[1] for line in sizes} == {"width", "depth"}
+    student, distill = (load_config_from_str(STUDENTS[name]) for name in ("student", "distill"))
+    assert student["training"] == distill["training"]
+    for name in COMPONENTS:
+        assert student["components"][name]["model"] == distill["components"][name]["model"]
 
 
 @pytest.mark.parametrize("factory", KIN)
