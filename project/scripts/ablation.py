@@ -18,7 +18,7 @@ from spacy import util
 from thinc.api import Config
 from wasabi import MarkdownRenderer, msg
 
-from spacy_skd.cli.student_config import set_max_steps
+from spacy_skd.cli.config_edits import set_max_steps
 
 TRAIN = Path(__file__).parent / "train.py"
 RECURRENCE, WORD_DROPOUT, LEXICON, SPELLING = "recurrence", "word dropout", "lexicon", "spelling"

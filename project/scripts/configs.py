@@ -15,7 +15,8 @@ from thinc.api import Config
 from wasabi import msg
 from windows import Transformer, read_transformer
 
-from spacy_skd.cli.student_config import MIXED, only, set_max_steps
+from spacy_skd.cli.config_corpora import MIXED
+from spacy_skd.cli.config_edits import only, set_max_steps
 from spacy_skd.corpora.raw import RawCorpus
 from spacy_skd.sentence_counts import JOIN_LENGTH, are_single_sentences
 

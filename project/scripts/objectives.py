@@ -17,7 +17,7 @@ from spacy import util
 from thinc.api import Config
 from wasabi import msg
 
-from spacy_skd.cli.student_config import set_max_steps
+from spacy_skd.cli.config_edits import set_max_steps
 
 TRAIN = Path(__file__).parent / "train.py"
 CONFIG = Path(__file__).parents[2] / "configs" / "distill.cfg"

@@ -1,4 +1,4 @@
-"""`spacy skd`, which groups the commands that spaCy has no name for, and how all of ours fail."""
+"""The command group `spacy skd`, and what all commands share."""
 
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +11,7 @@ from wasabi import msg
 skd = typer.Typer(name="skd", help="Distil pipelines: spacy-skd", no_args_is_help=True)
 app.add_typer(skd)
 
-# What every command takes that loads a pipeline, as spaCy's do.
+# An option of every command that loads a pipeline, as in spaCy.
 Code = Annotated[
     Optional[Path],
     Opt(
@@ -24,9 +24,9 @@ Code = Annotated[
 
 @contextmanager
 def errors_in_a_sentence(with_traceback: bool = False) -> Iterator[None]:
-    """End the command with what an error says, where it is one of what was given or of a file.
+    """End the command with the message of an error in the user's input or files.
 
-    with_traceback (bool): Show where it was raised as well.
+    with_traceback (bool): Raise the error instead, which shows where it comes from.
     """
     try:
         yield

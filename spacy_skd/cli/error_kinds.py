@@ -1,4 +1,4 @@
-"""What kinds of entities and arcs a pipeline gets wrong."""
+"""Count the errors of a pipeline by kind of entity and arc."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -10,14 +10,14 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.vocab import Vocab
 
-# As in spaCy's scores of heads and deps.
+# spaCy's attachment scores ignore the same labels.
 _UNSCORED_DEPS = {"p", "punct"}
 
-# Sentence lengths and arc lengths: the largest of each bin.
+# The upper bounds of the bins for lengths of sentences and of arcs.
 _SENTENCES, _ARCS = (5, 10, 20, 40), (1, 2, 5, 10)
 
-
-# Whether the sentence that an entity or arc is in was found: in each pipeline it is other ones.
+# Whether the pipeline predicts the sentence around an entity or arc. These kinds hold other
+# entities and arcs in each pipeline.
 _BOUNDARIES = "sentence's boundaries"
 
 
@@ -25,8 +25,8 @@ class Kind(NamedTuple):
     """A kind of entity or arc.
 
     what (str): "entity" or "arc".
-    by (str): What it is told by.
-    value (str): Which of these.
+    by (str): The property by which kinds are told apart, e.g. "length".
+    value (str): The value of the property.
     """
 
     what: str
@@ -36,30 +36,30 @@ class Kind(NamedTuple):
 
 @dataclass
 class Count:
-    """How many of a kind there are in gold, were found, and are both."""
+    """The numbers of entities or arcs of a kind: gold, predicted, and both."""
 
     gold: int = 0
-    found: int = 0
-    right: int = 0
+    predicted: int = 0
+    correct: int = 0
 
     @property
     def errors(self) -> int:
-        """RETURNS (int): What is missing, and what is there and should not be."""
-        return self.gold + self.found - 2 * self.right
+        """RETURNS (int): The number of missing and of spurious entities or arcs."""
+        return self.gold + self.predicted - 2 * self.correct
 
     @property
     def f(self) -> float:
-        """RETURNS (float): The F score; of arcs, of which there is one a token, the accuracy."""
-        return 2 * self.right / max(1, self.gold + self.found)
+        """RETURNS (float): The F score. For arcs it is the accuracy, as each token has one arc."""
+        return 2 * self.correct / max(1, self.gold + self.predicted)
 
 
 Counts = Dict[Kind, Count]
 
 
 class Seen:
-    """What a training corpus has.
+    """The words and entities of a training corpus.
 
-    docs (Iterable[Doc]): Its references.
+    docs (Iterable[Doc]): The references of the corpus.
     """
 
     def __init__(self, docs: Iterable[Doc]) -> None:
@@ -75,32 +75,32 @@ def count_kinds(
 ) -> Counts:
     """Count entities and labelled arcs by kind.
 
-    examples (Iterable[Example]): Annotated docs and references, of the same tokens.
-    seen (Optional[Seen]): What training had, for kinds that are told by it.
-    lexicon (Optional[Vocab]): A vocabulary with static vectors, for kinds that are told by whether
-        words have one. Without any vectors it tells none.
-    RETURNS (Counts): A count for each kind that occurs.
+    examples (Iterable[Example]): Annotated docs and references with the same tokens.
+    seen (Optional[Seen]): The training corpus, for kinds by what was seen in training.
+    lexicon (Optional[Vocab]): A vocabulary with static vectors, for kinds by whether words have a
+        vector. A vocabulary without vectors is ignored.
+    RETURNS (Counts): The count of each kind that occurs.
     """
     if lexicon is not None and not lexicon.vectors_length:
         lexicon = None
     counts: Counts = defaultdict(Count)
     for eg in examples:
         context = _Context(eg, seen, lexicon)
-        for kinds, is_gold, is_found in [*_entities(eg, context), *_arcs(eg, context)]:
+        for kinds, is_gold, is_predicted in [*_entities(eg, context), *_arcs(eg, context)]:
             for kind in kinds:
                 counts[kind].gold += is_gold
-                counts[kind].found += is_found
-                counts[kind].right += is_gold and is_found
+                counts[kind].predicted += is_predicted
+                counts[kind].correct += is_gold and is_predicted
     return dict(counts)
 
 
 def excess(student: Counts, teacher: Counts) -> List[Tuple[int, Kind]]:
-    """Where one pipeline makes more errors than another.
+    """Find the kinds of which one pipeline gets more wrong than another.
 
-    student (Counts): Of the one.
-    teacher (Counts): Of the other, on the same corpus.
-    RETURNS (List[Tuple[int, Kind]]): How many more, and the kind; most first. Only of kinds that
-        are the same entities and arcs to both.
+    student (Counts): The counts of the first pipeline.
+    teacher (Counts): The counts of the second pipeline, on the same corpus.
+    RETURNS (List[Tuple[int, Kind]]): The number of additional errors and the kind, the highest
+        number first. Kinds that hold other entities and arcs in each pipeline are left out.
     """
     kinds = {kind for kind in [*student, *teacher] if kind.by != _BOUNDARIES}
     nothing = Count()
@@ -112,18 +112,18 @@ def excess(student: Counts, teacher: Counts) -> List[Tuple[int, Kind]]:
 
 
 class _Context:
-    """What the kinds of an example's tokens hang on."""
+    """What decides the kinds of the entities and arcs of an example."""
 
     def __init__(self, eg: Example, seen: Optional[Seen], lexicon: Optional[Vocab]) -> None:
         self.seen = seen
         self.lexicon = lexicon
         n = len(eg.reference)
-        gold, found = (_sentence_starts(doc) for doc in (eg.reference, eg.predicted))
+        gold, predicted = (_sentence_starts(doc) for doc in (eg.reference, eg.predicted))
         self.has_sentences = gold is not None
         starts = gold if gold is not None else [0] if n else []
         ends = [*starts[1:], n]
-        self.tells_sentences = found is not None
-        sentences = set(zip(found, [*found[1:], n])) if found is not None else set()
+        self.predicts_sentences = predicted is not None
+        sentences = set(zip(predicted, [*predicted[1:], n])) if predicted is not None else set()
         self.sentence_length = numpy.zeros((n,), dtype=int)
         self.is_whole = numpy.zeros((n,), dtype=bool)
         for start, end in zip(starts, ends, strict=True):
@@ -131,10 +131,10 @@ class _Context:
             self.is_whole[start:end] = (start, end) in sentences
 
     def of_token(self, i: int) -> Iterator[Tuple[str, str]]:
-        """YIELDS (Tuple[str, str]): What kinds it has that hang on its sentence."""
+        """YIELDS (Tuple[str, str]): The kinds of a token that depend on its sentence."""
         if self.has_sentences:
             yield "sentence length", _bin(int(self.sentence_length[i]), _SENTENCES)
-            if self.tells_sentences:
+            if self.predicts_sentences:
                 yield _BOUNDARIES, "found" if self.is_whole[i] else "not found"
 
 
@@ -148,14 +148,14 @@ _Counted = Iterator[Tuple[List[Kind], bool, bool]]
 
 
 def _entities(eg: Example, context: _Context) -> _Counted:
-    """YIELDS: The kinds of each entity, whether it is gold, and whether it was found."""
-    gold, found = (
+    """YIELDS: The kinds of each entity, whether it is gold, and whether it is predicted."""
+    gold, predicted = (
         {(span.start, span.end, span.label_) for span in doc.ents}
         for doc in (eg.reference, eg.predicted)
     )
     if not eg.reference.has_annotation("ENT_IOB"):
         return
-    for start, end, label in sorted(gold | found):
+    for start, end, label in sorted(gold | predicted):
         length = end - start
         kinds = [
             ("all", ""),
@@ -166,24 +166,23 @@ def _entities(eg: Example, context: _Context) -> _Counted:
         span = eg.reference[start:end]
         if context.seen is not None:
             if (span.text.lower(), label) in context.seen.entities:
-                of_span = "as it is"
+                kinds.append(("seen in training", "as it is"))
             elif all(token.lower_ in context.seen.words for token in span):
-                of_span = "its words alone"
+                kinds.append(("seen in training", "its words alone"))
             else:
-                of_span = "not all of its words"
-            kinds.append(("seen in training", of_span))
+                kinds.append(("seen in training", "not all of its words"))
         if context.lexicon is not None:
             listed = all(context.lexicon.has_vector(token.text) for token in span)
             kinds.append(
                 ("in the lexicon", "all of its words" if listed else "not all of its words")
             )
-        here = (start, end, label)
-        yield [Kind("entity", *kind) for kind in kinds], here in gold, here in found
+        entity = (start, end, label)
+        yield [Kind("entity", *kind) for kind in kinds], entity in gold, entity in predicted
 
 
 def _arcs(eg: Example, context: _Context) -> _Counted:
-    """YIELDS: The kinds of each gold arc, whether it is gold, and whether it was found: one that is
-    not is one that is missing and one that should not be."""
+    """YIELDS: The kinds of each gold arc, whether it is gold, and whether it is predicted. A wrong
+    arc counts twice: once as missing, once as spurious."""
     if not eg.reference.has_annotation("DEP"):
         return
     for token, other in zip(eg.reference, eg.predicted, strict=True):

@@ -1,4 +1,4 @@
-"""`spacy skd init-config`: the config of a student that learns all that it can from a teacher."""
+"""`spacy skd init-config`: make the config of a student that learns all it can from a teacher."""
 
 from pathlib import Path
 from typing import Annotated, Optional
@@ -7,7 +7,8 @@ from spacy.cli._util import Arg, Opt
 from wasabi import msg
 
 from .app import errors_in_a_sentence, skd
-from .student_config import Optimize, left_out, make_config, with_vectors
+from .config_edits import with_vectors
+from .student_template import Optimize, left_out, make_config
 from .whole_files import write_whole
 
 
@@ -23,18 +24,16 @@ def init_config_cli(
     ] = Optimize.efficiency,
     vectors: Annotated[
         Optional[Path],
-        Opt(help="The teacher's vectors of words, as `spacy skd vectors` saves them", exists=True),
+        Opt(help="The teacher's word vectors, as saved by `spacy skd vectors`", exists=True),
     ] = None,
-    force: Annotated[
-        bool, Opt("--force", "-F", help="Replace a file that is there already")
-    ] = False,
+    force: Annotated[bool, Opt("--force", "-F", help="Replace an existing file")] = False,
 ) -> None:
     """
-    Make a config for `spacy train` or `spacy distill`: a student whose components learn from those
-    of the teacher that set entities and parses, and are called the same.
+    Make a config for `spacy train` or `spacy distill`. The student has a component for each of the
+    teacher's that sets entities or parses, with the same name.
     """
     if output_file.exists() and not force:
-        msg.fail(f"{output_file} is there already: give another name, or --force.", exits=1)
+        msg.fail(f"{output_file} already exists: give another name, or --force.", exits=1)
     with errors_in_a_sentence():
         config = make_config(teacher, optimize)
         if vectors is not None:
@@ -47,7 +46,7 @@ def init_config_cli(
     else:
         msg.good(f"Saved the config to {output_file}")
         if missing := left_out(teacher, config):
-            msg.info(f"Of the teacher it leaves out {', '.join(missing)}")
+            msg.info(f"The student leaves out {', '.join(missing)}, which its teacher has")
         print(
             f"spacy distill {teacher} {output_file} --output student --paths.train train.spacy "
             "--paths.dev dev.spacy\n"

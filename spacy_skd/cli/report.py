@@ -1,4 +1,4 @@
-"""`spacy skd report`: pipelines on one corpus, and where the last loses to the first."""
+"""`spacy skd report`: compare the scores and errors of pipelines on a corpus."""
 
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ _SCORES = {
     "sents_f": "Sentence F",
 }
 _AGREEMENT = {"ents_f": "Entity F", "dep_las": "LAS"}
-_WARM_UP, _ROUNDS = 200, 2  # texts before the clock starts, and how often it does
+_WARM_UP, _ROUNDS = 200, 2  # texts before the time is taken, and how often it is taken
 
 
 @skd.command("report")
@@ -36,11 +36,11 @@ def report_cli(
     corpus: Annotated[Path, Arg(help="An annotated .spacy file", exists=True)],
     pipelines: Annotated[
         List[str],
-        Arg(help="Names or paths of pipelines, or NAME=PATH; the teacher first, the student last"),
+        Arg(help="Names or paths of pipelines, or NAME=PATH. The teacher first, the student last"),
     ],
     train: Annotated[
         Optional[Path],
-        Opt(help="The training corpus, for what it has and has not got", exists=True),
+        Opt(help="The training corpus, to count what was seen in training", exists=True),
     ] = None,
     output: Annotated[Optional[Path], Opt("--output", "-o", help="JSON file to write")] = None,
     n_kinds: Annotated[
@@ -50,9 +50,9 @@ def report_cli(
     use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
     """
-    Compare pipelines on gold tokens: scores, agreement with the first, speed and size, and the
-    kinds of entities and arcs of which the last gets more wrong than the first. Whether words are
-    in the lexicon is told by the last's static vectors.
+    Compare pipelines on gold tokens: scores, agreement with the first pipeline, speed and size, and
+    the kinds of entities and arcs of which the last gets more wrong than the first. A word is in
+    the lexicon if the last pipeline has a static vector for it.
     """
     import_code(code_path)
     with errors_in_a_sentence():
@@ -63,32 +63,32 @@ def report_cli(
         seen = Seen(_references(train)) if train is not None else None
         (first, *_), (*_, last) = folders, folders
         student = spacy.load(folders[last])
-        found = {
-            name: _Pipeline(
+        measured = {
+            name: _Measured(
                 student if name == last else spacy.load(folder), folder, corpus, seen, student.vocab
             )
             for name, folder in folders.items()
         }
-    agreement = {name: _agreement(found[name], found[first]) for name in found}
-    _print_scores(found, agreement, first)
-    more = excess(found[last].counts, found[first].counts) if len(found) > 1 else []
+    agreement = {name: _agreement(measured[name], measured[first]) for name in measured}
+    _print_scores(measured, agreement, first)
+    more = excess(measured[last].counts, measured[first].counts) if len(measured) > 1 else []
     for what in ("entity", "arc"):
-        of_it = [(n, kind) for n, kind in more if kind.what == what]
-        if of_it and n_kinds:
-            _print_kinds(found, of_it, n_kinds, first, last)
+        more_of_it = [(n, kind) for n, kind in more if kind.what == what]
+        if more_of_it and n_kinds:
+            _print_kinds(measured, more_of_it, n_kinds, first, last)
     if output is not None:
-        _write(output, found, agreement, more)
+        _write(output, measured, agreement, more)
         msg.good(f"All kinds are in {output}")
 
 
-class _Pipeline:
-    """What was found of a pipeline.
+class _Measured:
+    """Annotates a corpus with a pipeline, and holds the results.
 
-    examples (List[Example]): What it said of the corpus, and the gold docs.
-    scores (Dict[str, Optional[float]]): By spaCy's names.
-    counts (Counts): Of its errors.
-    words_per_second (float): On raw text, tokenizer included.
-    megabytes (float): On disk.
+    examples (List[Example]): The docs that the pipeline annotated, and the gold docs.
+    scores (Dict[str, Optional[float]]): The scores, by spaCy's names.
+    counts (Counts): The entities and arcs by kind.
+    words_per_second (float): The speed on raw text, including the tokenizer.
+    megabytes (float): The size on disk.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class _Pipeline:
         annotate(nlp, self.examples)
         if any(len(eg.predicted) != len(eg.reference) for eg in self.examples):
             raise ValueError(
-                f"The pipeline \"{folder}\" makes other tokens of the corpus's, and can't be "
-                f"compared token by token: leave out the component that does it ({nlp.pipe_names})."
+                f'The pipeline "{folder}" changes the tokens of the corpus, and can\'t be compared '
+                f"token by token: leave out the component that does it ({nlp.pipe_names})."
             )
         self.scores = score(nlp, self.examples)
         self.counts: Counts = count_kinds(self.examples, seen, lexicon)
@@ -112,10 +112,10 @@ class _Pipeline:
 
 
 def name_pipelines(arguments: List[str]) -> Dict[str, Path]:
-    """The pipelines to compare.
+    """Find the pipelines to compare.
 
-    arguments (List[str]): NAME=PATH, or a path or an installed package, which is its own name.
-    RETURNS (Dict[str, Path]): Folders by name, in the same order.
+    arguments (List[str]): NAME=PATH, or a path or an installed package, which is then the name.
+    RETURNS (Dict[str, Path]): The folders by name, in the same order.
     RAISES (ValueError): If there is no such pipeline, or two have the same name.
     """
     folders: Dict[str, Path] = {}
@@ -132,7 +132,7 @@ def _references(path: Path) -> Any:
 
 
 def _speed(nlp: Language, texts: List[str]) -> float:
-    """RETURNS (float): Words a second, the faster of some rounds."""
+    """RETURNS (float): Words per second in the fastest round."""
     for _ in nlp.pipe(texts[:_WARM_UP]):
         pass
     best = 0.0
@@ -143,39 +143,43 @@ def _speed(nlp: Language, texts: List[str]) -> float:
     return best
 
 
-def _agreement(pipeline: _Pipeline, other: _Pipeline) -> Dict[str, Optional[float]]:
-    """One pipeline's scores, what another says taken for gold."""
+def _agreement(pipeline: _Measured, other: _Measured) -> Dict[str, Optional[float]]:
+    """RETURNS (Dict[str, Optional[float]]): The scores of a pipeline, with the annotation of
+    another pipeline as gold."""
     pairs = zip(pipeline.examples, other.examples, strict=True)
-    examples = [Example(mine.predicted, its.predicted) for mine, its in pairs]
-    counts = count_kinds(examples)
-    whole = {kind.what: count.f for kind, count in counts.items() if kind.by == "all"}
-    return {"ents_f": whole.get("entity"), "dep_las": whole.get("arc")}
+    counts = count_kinds([Example(eg.predicted, gold.predicted) for eg, gold in pairs])
+    f = {kind.what: count.f for kind, count in counts.items() if kind.by == "all"}
+    return {"ents_f": f.get("entity"), "dep_las": f.get("arc")}
 
 
 def _print_scores(
-    found: Dict[str, _Pipeline], agreement: Dict[str, Dict[str, Optional[float]]], first: str
+    measured: Dict[str, _Measured], agreement: Dict[str, Dict[str, Optional[float]]], first: str
 ) -> None:
     rows: List[Tuple[str, ...]] = [
-        (title, *(_percent(pipeline.scores.get(key)) for pipeline in found.values()))
+        (title, *(_percent(pipeline.scores.get(key)) for pipeline in measured.values()))
         for key, title in _SCORES.items()
-        if any(pipeline.scores.get(key) is not None for pipeline in found.values())
+        if any(pipeline.scores.get(key) is not None for pipeline in measured.values())
     ]
     for key, title in _AGREEMENT.items():
-        values = [agreement[name][key] for name in found]
-        if len(found) > 1 and any(value is not None for value in values):
+        values = [agreement[name][key] for name in measured]
+        if len(measured) > 1 and any(value is not None for value in values):
             rows.append((f"{title} against {first}", *map(_percent, values)))
-    rows.append(("Words per second", *(f"{p.words_per_second:,.0f}" for p in found.values())))
-    rows.append(("Megabytes", *(f"{p.megabytes:,.1f}" for p in found.values())))
-    msg.table(rows, header=("", *found), divider=True, aligns=("l", *("r" for _ in found)))
+    rows.append(("Words per second", *(f"{p.words_per_second:,.0f}" for p in measured.values())))
+    rows.append(("Megabytes", *(f"{p.megabytes:,.1f}" for p in measured.values())))
+    msg.table(rows, header=("", *measured), divider=True, aligns=("l", *("r" for _ in measured)))
 
 
 def _print_kinds(
-    found: Dict[str, _Pipeline], more: List[Tuple[int, Any]], n_kinds: int, first: str, last: str
+    measured: Dict[str, _Measured],
+    more: List[Tuple[int, Any]],
+    n_kinds: int,
+    first: str,
+    last: str,
 ) -> None:
     n_more = next(n for n, kind in more if kind.by == "all")
     rows: List[Tuple[str, ...]] = []
     for n, kind in more[:n_kinds]:
-        counts = [found[name].counts.get(kind) for name in (first, last)]
+        counts = [measured[name].counts.get(kind) for name in (first, last)]
         share = f"{n / n_more:.0%}" if n_more > 0 else ""
         gold = counts[1].gold if counts[1] is not None else 0
         rows.append(
@@ -188,7 +192,7 @@ def _print_kinds(
             )
         )
     print(f"Kinds of which {last} gets more wrong than {first}")
-    header = ("", "gold", f"{first}: F", f"{last}: F", "errors more", "of those of all")
+    header = ("", "gold", f"{first}: F", f"{last}: F", "more errors", "of all of these")
     msg.table(rows, header=header, divider=True, aligns=("l", *"rrrrr"))
 
 
@@ -198,7 +202,7 @@ def _percent(value: Optional[float]) -> str:
 
 def _write(
     output: Path,
-    found: Dict[str, _Pipeline],
+    measured: Dict[str, _Measured],
     agreement: Dict[str, Dict[str, Optional[float]]],
     more: List[Tuple[int, Any]],
 ) -> None:
@@ -209,12 +213,12 @@ def _write(
             "words_per_second": pipeline.words_per_second,
             "megabytes": pipeline.megabytes,
             "kinds": [
-                {**kind._asdict(), "gold": n.gold, "found": n.found, "right": n.right}
+                {**kind._asdict(), "gold": n.gold, "found": n.predicted, "right": n.correct}
                 for kind, n in sorted(pipeline.counts.items())
             ],
         }
-        for name, pipeline in found.items()
+        for name, pipeline in measured.items()
     }
     worst = [{**kind._asdict(), "errors_more": n} for n, kind in more]
-    told = {"pipelines": pipelines, "worst": worst}
-    write_whole(output, lambda path: srsly.write_json(path, told))
+    report = {"pipelines": pipelines, "worst": worst}
+    write_whole(output, lambda path: srsly.write_json(path, report))

@@ -1,4 +1,4 @@
-"""Scores of pipelines on gold tokens."""
+"""Score pipelines on gold tokens."""
 
 from typing import Dict, List, Optional
 
@@ -8,18 +8,19 @@ from spacy.scorer import Scorer
 from spacy.tokens import Doc
 from spacy.training import Example
 
-# spaCy's keys, and two of our own for what spaCy leaves out: attachment scores with punctuation
+# spaCy's names. spaCy's attachment scores leave out punctuation, so two names are added for those
+# that count it.
 METRICS = ("ents_p", "ents_r", "ents_f", "dep_uas", "dep_las", "sents_p", "sents_r", "sents_f")
 WITH_PUNCT = {"dep_uas": "dep_uas_punct", "dep_las": "dep_las_punct"}
 
 
 def with_gold_tokens(nlp: Language, reference: Doc, *, sentences: bool) -> Example:
-    """An unannotated doc with the reference's tokens. Its tokens have the NORM that the tokenizer
-    would give them, as in training on raw text, so that the scores differ in the tokens alone.
+    """Make an unannotated doc with the tokens of a reference. Their NORM is set as the tokenizer
+    sets it, and as in training on raw text: then gold tokens are the only difference in scores.
 
     nlp (Language): The pipeline.
     reference (Doc): The gold doc.
-    sentences (bool): Whether to set the reference's sentence boundaries too.
+    sentences (bool): Whether to set the sentence boundaries of the reference too.
     RETURNS (Example): The doc to annotate, and the reference.
     """
     doc = Doc(
@@ -46,12 +47,12 @@ def annotate(nlp: Language, examples: List[Example]) -> None:
 
 
 def score(nlp: Language, examples: List[Example]) -> Dict[str, Optional[float]]:
-    """Score what a pipeline has annotated, with its own scorers.
+    """Score the annotation of a pipeline with the scorers of its components.
 
     nlp (Language): The pipeline.
     examples (List[Example]): Annotated docs and references.
-    RETURNS (Dict[str, Optional[float]]): The scores, None where a corpus or pipeline lacks the
-        annotation. The keys are spaCy's, so `dep_uas` and `dep_las` leave out punctuation.
+    RETURNS (Dict[str, Optional[float]]): The scores by name, None where the corpus or the pipeline
+        lacks the annotation. As in spaCy, `dep_uas` and `dep_las` leave out punctuation.
     """
     scores = Scorer(nlp).score(examples)
     results = {metric: scores.get(metric) for metric in METRICS}

@@ -1,4 +1,4 @@
-"""`spacy skd vectors`: what a teacher knows of words on their own, as static vectors."""
+"""`spacy skd vectors`: save a teacher's vectors of single words as static vectors."""
 
 from collections import Counter
 from hashlib import sha256
@@ -21,11 +21,10 @@ from .whole_files import whole_folder
 
 _WIDTH = 128
 _N_NGRAMS = 50_000
-# Words with rows of their own, in a lexicon that a student is given who can spell the others.
+# How many words have their own rows in the lexicon of `spacy distill`. The others are spelled.
 N_WORDS = 80_000
 
-# What wordfreq calls languages that spaCy calls otherwise, or whose words are for the most part
-# those of another.
+# Languages that have another code in wordfreq, or share most of their words with that language.
 _WORDFREQ = {"hr": "sh", "sr": "sh", "nn": "nb", "tl": "fil"}
 
 
@@ -35,44 +34,44 @@ def vectors_cli(
     words: Annotated[
         List[Path],
         Arg(
-            help="Texts whose words to take: .spacy, .jsonl or .txt files, or folders of such. A "
-            ".txt file may be a list, a word a line"
+            help="Texts whose words to take: .spacy, .jsonl or .txt files, or folders of them. A "
+            ".txt file may be a list with one word per line"
         ),
     ],
     output_dir: Annotated[Path, Arg(help="Where to save the vectors, as a pipeline")],
     frequent: Annotated[
         int,
-        Opt(help="Add so many of the language's most frequent words (needs wordfreq)", min=0),
+        Opt(help="How many of the language's most frequent words to add (needs wordfreq)", min=0),
     ] = 0,
     min_count: Annotated[
-        int, Opt(help="Leave out words that the texts have less often", min=1)
+        int, Opt(help="Leave out words that occur less often in the texts", min=1)
     ] = 1,
     width: Annotated[
         Optional[int],
-        Opt(help=f"Dimensions. If not set, {_WIDTH}, or as many as the teacher's have", min=1),
+        Opt(help=f"Dimensions. If not set, {_WIDTH}, or fewer if the teacher has fewer", min=1),
     ] = None,
     attr: Annotated[
         Optional[str],
         Opt(
-            help="What tokens are looked up by, ORTH or LOWER. If not set, LOWER for a teacher "
-            "that does not tell case"
+            help="The attribute to look up tokens by, ORTH or LOWER. If not set, LOWER for a "
+            "teacher that ignores case, else ORTH"
         ),
     ] = None,
     n_ngrams: Annotated[
         int,
         Opt(
             "--ngrams",
-            help="Add so many rows for character n-grams, fitted to the words' vectors, which "
-            "spacy-skd.SpelledVectors.v1 gives words that are not listed",
+            help="How many rows to add for character n-grams, which are fitted to the vectors of "
+            "the words. With them, spacy-skd.SpelledVectors.v1 spells words that have no row",
             min=0,
         ),
     ] = _N_NGRAMS,
     prune: Annotated[
         Optional[int],
         Opt(
-            help="Keep rows for so many of the words, those of the texts first, in whatever case, "
-            "and for those that no n-gram spells; the others, which n-grams are fitted to as well, "
-            "are spelled. If not set, all",
+            help="How many words to keep rows for, in any case and words of the texts first, "
+            "besides words that no n-gram spells. The other words are spelled, by n-grams that are "
+            "fitted to them as well. If not set, all words are kept",
             min=1,
         ),
     ] = None,
@@ -81,8 +80,8 @@ def vectors_cli(
         Opt(
             "--component",
             "-n",
-            help="The teacher's component whose token vectors to take. If not set, the first that "
-            "has some, of those for entities and parses if there is one",
+            help="The teacher's component whose token vectors to take. If not set, the first with "
+            "token vectors that sets entities or parses, or else the first with token vectors",
         ),
     ] = None,
     force: Annotated[
@@ -92,14 +91,14 @@ def vectors_cli(
     use_gpu: Annotated[int, Opt("--gpu-id", "-g", help="GPU ID or -1 for CPU")] = -1,
 ) -> None:
     """
-    Save a teacher's vectors of words for [initialize.vectors] of a student, with
-    include_static_vectors = true in its tok2vec. The words should come from training texts, raw
-    texts and lists, never from those that a pipeline is evaluated on.
+    Save a teacher's word vectors, to set as vectors in [initialize] of a student whose tok2vec has
+    include_static_vectors = true. Take the words from training texts, raw texts and lists, never
+    from texts that a pipeline is evaluated on.
     """
     is_taken = output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir()))
     if is_taken and not (force and (output_dir / "vocab" / "vectors").exists()):
         msg.fail(
-            f"{output_dir} is there already, and not empty: give another folder"
+            f"{output_dir} already exists, and is not empty: give another folder"
             f"{'' if force else ', or --force, which replaces vectors'}.",
             exits=1,
         )
@@ -111,7 +110,7 @@ def vectors_cli(
             )
         if prune is not None and not n_ngrams:
             raise ValueError(
-                f"--prune is {prune}, which leaves the other words to their n-grams, and --ngrams "
+                f"--prune is {prune}, so that the other words are spelled by n-grams, but --ngrams "
                 "is 0: leave one of the two out."
             )
         setup_gpu(use_gpu)
@@ -146,20 +145,20 @@ def vectors_cli(
 def keep_lexicon(
     teacher: Path, texts: List[Path], folder: Path, *, lang: str, frequent: int, gpu_id: int = -1
 ) -> Optional[Path]:
-    """Have a teacher's lexicon of texts in a folder: one that is there, or a new one.
+    """Make a teacher's lexicon of the words of texts in a folder, unless it is there already.
 
     teacher (Path): The teacher's folder.
-    texts (List[Path]): What RawCorpus reads.
-    folder (Path): Where it is kept, by a name that tells what it is made of.
+    texts (List[Path]): Files or folders for RawCorpus.
+    folder (Path): The folder. The name of the lexicon is a hash of what it is made of.
     lang (str): The language's code.
     frequent (int): How many of the language's most frequent words to add.
     gpu_id (int): The teacher's device, -1 for the CPU.
-    RETURNS (Optional[Path]): The lexicon; None where the teacher has no vectors of words.
+    RETURNS (Optional[Path]): The lexicon. None if the teacher has no token vectors.
     """
     if frequent and find_spec("wordfreq") is None:
         msg.warn(
-            "The student's lexicon has the words of its texts alone: more of the language's take "
-            "the library wordfreq (pip install spacy_skd[vectors])."
+            "The student's lexicon has only the words of its texts. To add frequent words of the "
+            "language, install the library wordfreq: pip install spacy_skd[vectors]."
         )
         frequent = 0
     made_of = [
@@ -178,7 +177,7 @@ def keep_lexicon(
             nlp, _ = lexicon.to_pipeline(lang, f"{lang}_lexicon", _N_NGRAMS, N_WORDS)
             nlp.to_disk(unfinished)
     except ValueError as error:
-        msg.warn(f"The student gets no vectors of words. {error}")
+        msg.warn(f"The student gets no word vectors. {error}")
         return None
     return path
 
@@ -194,19 +193,19 @@ def make_lexicon(
     component: Optional[str] = None,
     gpu_id: int = -1,
 ) -> Tuple[Lexicon, float, str]:
-    """Read words with a teacher.
+    """Make a lexicon of the words of texts, with a teacher's vectors.
 
     teacher (Path): The teacher's folder.
-    texts (List[Path]): What RawCorpus reads.
+    texts (List[Path]): Files or folders for RawCorpus.
     frequent (int): How many of the language's most frequent words to add.
-    min_count (int): How often the texts must have a word.
-    width (Optional[int]): Dimensions; None: 128, or as many as the teacher's vectors have.
-    attr (Optional[str]): "ORTH" or "LOWER"; None: whichever suits the teacher.
-    component (Optional[str]): The teacher's component; None: the first that has token vectors.
+    min_count (int): How often a word must occur in the texts.
+    width (Optional[int]): Dimensions. If None, 128, or fewer if the teacher's vectors have fewer.
+    attr (Optional[str]): "ORTH" or "LOWER". If None, LOWER for a teacher that ignores case.
+    component (Optional[str]): The teacher's component. If None, the first with token vectors.
     gpu_id (int): The teacher's device, -1 for the CPU.
     RETURNS (Tuple[Lexicon, float, str]): The lexicon, the share of the variance that it keeps, and
-        the language.
-    RAISES (ValueError): If there is nothing to read, or the teacher has no vectors.
+        the language's code.
+    RAISES (ValueError): If there is no word, or the teacher has no token vectors.
     """
     if attr not in (None, "ORTH", "LOWER"):
         raise ValueError(f'--attr is "{attr}", but has to be ORTH or LOWER.')
@@ -236,31 +235,31 @@ def make_lexicon(
 
 
 def frequent_words(lang: str, n: int, attr: str) -> List[str]:
-    """The most frequent words of a language. The lists are in lower case, mostly: as they are for
-    LOWER, also with a capital for ORTH.
+    """List the most frequent words of a language. The library has most of them in lower case only:
+    for ORTH, each is also listed with a capital.
 
     lang (str): The language's code.
-    n (int): How many.
+    n (int): How many words.
     attr (str): "ORTH" or "LOWER".
-    RETURNS (List[str]): The words, most frequent first; none where there is no list.
+    RETURNS (List[str]): The words, most frequent first. Empty if the language has no list.
     RAISES (ValueError): If wordfreq is not installed.
     """
     try:
         import wordfreq
     except ImportError:
         raise ValueError(
-            "--frequent needs the library wordfreq: pip install spacy_skd[vectors], or give a list "
-            "of words as a .txt file."
+            "--frequent needs the library wordfreq: pip install spacy_skd[vectors], or give a .txt "
+            "file with a list of words."
         ) from None
-    # For a language that it has not got, wordfreq takes a similar one: Irish is English to it.
+    # For a language without a list, wordfreq takes a similar one, e.g. English for Irish.
     code = _WORDFREQ.get(lang, lang)
     if code not in wordfreq.available_languages():
         msg.warn(
-            f'wordfreq has no list of the language "{lang}": the words are those of the texts '
-            "alone. A list of words can be given as one of them, a .txt file."
+            f'wordfreq has no list of the language "{lang}": only words of the texts are taken. '
+            "One of the texts can be a .txt file with a list of words."
         )
         return []
-    found: List[str] = wordfreq.top_n_list(code, n)
+    words: List[str] = wordfreq.top_n_list(code, n)
     if attr == "LOWER":
-        return [word.lower() for word in found]
-    return [form for word in found for form in dict.fromkeys((word, word.capitalize()))]
+        return [word.lower() for word in words]
+    return [form for word in words for form in dict.fromkeys((word, word.capitalize()))]

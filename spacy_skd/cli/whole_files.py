@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Write files and folders completely or not at all."""
 
 import os
 import tempfile
@@ -8,10 +8,10 @@ from typing import Any, Callable, Iterator
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file, in the place of one that is there, and its folder if need be.
+    """Write a file. An existing file is replaced, and a missing folder is made.
 
     path (Path): The file.
-    write (Callable[[Path], Any]): Writes it to another path.
+    write (Callable[[Path], Any]): Called with the path of a temporary file to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.writing")
@@ -20,13 +20,13 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Find out, before work that takes long, whether a file can be written.
+    """Check that a file can be written, before work that takes long.
 
-    path (Path): The file; its folder is made.
-    RAISES (OSError): If it can't.
+    path (Path): The file. A missing folder is made.
+    RAISES (OSError): If it can't be written.
     """
     if path.is_dir():
-        raise IsADirectoryError(f'"{path}" is a folder: give a file\'s path.')
+        raise IsADirectoryError(f'"{path}" is a folder: give the path of a file.')
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
@@ -34,14 +34,14 @@ def check_file(path: Path) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Make a folder, in the place of one that is there, unless an error is raised meanwhile. Work
-    that takes long goes inside: a place that can't be written to is found out before it.
+    """Make a folder, and replace an existing one, unless an error is raised. Do the work inside the
+    context: a place that can't be written to raises an error before the work begins.
 
     path (Path): The folder.
-    YIELDS (Path): Another path, to be made a folder instead.
+    YIELDS (Path): The path of a temporary folder to make and to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Beside it, so that os.replace does not cross file systems.
+    # In the same folder, because os.replace can't move files to another file system.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as temporary:
         unfinished = Path(temporary) / "unfinished"
         yield unfinished

@@ -20,9 +20,11 @@ from typer.testing import CliRunner
 
 from spacy_skd.cache.score_cache import ScoreCache
 from spacy_skd.cli import cache as cache_module
+from spacy_skd.cli.config_corpora import with_raw
+from spacy_skd.cli.config_teachers import with_teacher
 from spacy_skd.cli.distill import app, student_config, with_joined_docs
 from spacy_skd.cli.held_out import hold_out
-from spacy_skd.cli.student_config import CONFIGS, make_config, with_raw, with_teacher
+from spacy_skd.cli.student_template import make_config
 from spacy_skd.cli.vectors import keep_lexicon
 from spacy_skd.corpora.raw import RawCorpus
 
@@ -49,9 +51,30 @@ def fail(*args: Any) -> str:
     return " ".join(result.output.split())
 
 
-def innermost(embed: Any) -> Any:
-    """An embedding's block without the layers around it."""
-    return innermost(embed["embed"]) if "embed" in embed else embed
+def parse_of(doc: Doc) -> List[Any]:
+    return [(token.text, token.head.i, token.dep_) for token in doc]
+
+
+def encoder(config: Any, name: str) -> Any:
+    """The blocks of a student's embedding, without the layers around it, and of its encoder."""
+    block = embed = config["components"][name]["model"]["tok2vec"]["tok2vec"]
+    while "embed" in embed:
+        embed = embed["embed"]
+    return embed, block["encode"]
+
+
+@pytest.fixture
+def student(gold: SimpleNamespace) -> Config:
+    """A student's config, not interpolated."""
+    return Config().from_str(gold.distillation, interpolate=False)
+
+
+@pytest.fixture
+def gold_cfg(gold: SimpleNamespace, tmp_path: Path) -> Path:
+    """The saved config of a student that has no distillation loss yet."""
+    text = gold.distillation[: gold.distillation.index("[components.ner.distillation]")]
+    (tmp_path / "student.cfg").write_text(text, encoding="utf8")
+    return tmp_path / "student.cfg"
 
 
 @pytest.fixture
@@ -94,10 +117,10 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
     assert len(held_out) == 2 and len(train) == 13
     for doc in held_out:
         assert doc.text not in train
-        its = teacher(doc.text)
-        assert [(e.text, e.label_) for e in doc.ents] == [(e.text, e.label_) for e in its.ents]
-        assert [t.head.i for t in doc] == [t.head.i for t in its]
-        assert [t.dep_ for t in doc] == [t.dep_ for t in its]
+        expected = teacher(doc.text)
+        ents = [(e.text, e.label_) for e in expected.ents]
+        assert [(e.text, e.label_) for e in doc.ents] == ents
+        assert parse_of(doc) == parse_of(expected)
     # To go on, the same command: the teacher reads nothing a second time.
     (lexicon,) = output.glob("lexicon-*")
     assert len(student.vocab.vectors) == len(spacy.load(lexicon).vocab.vectors) > 10
@@ -116,18 +139,15 @@ def test_a_pipeline_and_a_folder_of_texts_are_all_it_takes(
     assert len(list(srsly.read_jsonl(held / "train.jsonl"))) == 14
     # What is written there is not raw text to begin with.
     said = fail("distill", path, "--raw", held / "train.jsonl", "--output", output)
-    assert "where what is held out is written" in said
+    assert "where held-out texts are written" in said
 
 
 def test_a_config_and_annotated_text(
-    cnn_teacher: Path, corpus: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, corpus: Path, texts: Path, student: Config, gold_cfg: Path, tmp_path: Path
 ) -> None:
-    config = tmp_path / "student.cfg"
-    text = gold.distillation[: gold.distillation.index("[components.ner.distillation]")]
-    config.write_text(text, encoding="utf8")
     paths = ["--paths.train", corpus / "train.spacy", "--paths.dev", corpus / "dev.spacy"]
     output, cache = tmp_path / "student", tmp_path / "scores.sqlite"
-    args = [cnn_teacher, config, *paths, *SHORT, "--output", output, "--cache", cache]
+    args = [cnn_teacher, gold_cfg, *paths, *SHORT, "--output", output, "--cache", cache]
     # As many updates as come to all of the texts, so that these are read ahead.
     run("distill", *args, "--raw", texts, "--training.max_steps", 8)
     assert not (output / "held-out").exists()
@@ -135,13 +155,13 @@ def test_a_config_and_annotated_text(
     assert [h.n_docs for h in held] == [30, 30]  # annotated, and raw
     # A cache that is named in the config or its paths is used.
     whole = tmp_path / "whole.cfg"
-    whole.write_text(gold.distillation, encoding="utf8")
+    student.to_disk(whole)
     named = ["--paths.teacher_cache", tmp_path / "named.sqlite"]
     run("distill", cnn_teacher, whole, *paths, *SHORT, *named, "--output", output)
     assert [h.n_docs for h in ScoreCache(tmp_path / "named.sqlite").holdings()] == [15, 15]
     assert (output / "model-best" / "ner").is_dir()
     # Without an output nothing is written.
-    run("distill", cnn_teacher, config, *paths, *SHORT)
+    run("distill", cnn_teacher, gold_cfg, *paths, *SHORT)
     assert {path.name for path in tmp_path.iterdir() if "-" not in path.name} == {
         "named.sqlite",
         "scores.sqlite",
@@ -178,19 +198,16 @@ def test_what_distill_refuses(
     message: str,
     cnn_teacher: Path,
     texts: Path,
-    gold: SimpleNamespace,
+    gold_cfg: Path,
     tmp_path: Path,
 ) -> None:
-    config = tmp_path / "student.cfg"
-    text = gold.distillation[: gold.distillation.index("[components.ner.distillation]")]
-    config.write_text(text, encoding="utf8")
     places = {
         "TEACHER": cnn_teacher,
         "OUT": tmp_path / "out",
         "TEXTS": texts,
         "INTEXTS": texts / "out",
         "INTEACHER": cnn_teacher / "out",
-        "CONFIG": config,
+        "CONFIG": gold_cfg,
     }
     before = sorted(cnn_teacher.rglob("*"))
     said = fail("distill", *(places.get(arg, arg) for arg in args))
@@ -200,22 +217,20 @@ def test_what_distill_refuses(
 
 @pytest.mark.parametrize("role", ["teacher", "another teacher", "source", "vectors"])
 def test_training_does_not_replace_what_it_reads(
-    role: str, cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+    role: str, cnn_teacher: Path, texts: Path, student: Config, tmp_path: Path
 ) -> None:
     """As when a student of an earlier run, in the same folder, is to teach the next one."""
     out = tmp_path / "out"
     inside = out / "model-best"
     shutil.copytree(cnn_teacher, inside)
-    teacher, config = cnn_teacher, Config().from_str(gold.distillation, interpolate=False)
-    if role == "teacher":
-        teacher = inside
-    elif role == "another teacher":
-        config["initialize"]["before_init"]["path"] = [str(cnn_teacher), str(inside)]
+    teacher = inside if role == "teacher" else cnn_teacher
+    if role == "another teacher":
+        student["initialize"]["before_init"]["path"] = [str(cnn_teacher), str(inside)]
     elif role == "source":
-        config["components"]["ner"] = {"source": str(inside)}
-    else:
-        config["initialize"]["vectors"] = str(inside / "vocab")
-    config.to_disk(tmp_path / "student.cfg")
+        student["components"]["ner"] = {"source": str(inside)}
+    elif role == "vectors":
+        student["initialize"]["vectors"] = str(inside / "vocab")
+    student.to_disk(tmp_path / "student.cfg")
     said = fail("distill", teacher, tmp_path / "student.cfg", "--raw", texts, "--output", out)
     assert "Training replaces" in said and "choose another output directory" in said
     assert [path.name for path in out.iterdir()] == ["model-best"]
@@ -228,7 +243,7 @@ def test_texts_as_a_shell_lists_them(
     has_config: bool,
     cnn_teacher: Path,
     texts: Path,
-    gold: SimpleNamespace,
+    student: Config,
     tmp_path: Path,
 ) -> None:
     """--raw texts/*"""
@@ -239,7 +254,7 @@ def test_texts_as_a_shell_lists_them(
             shutil.move(file, file.with_suffix(""))
         files = sorted(texts.iterdir())
     config = tmp_path / "student.cfg"
-    config.write_text(gold.distillation, encoding="utf8")
+    student.to_disk(config)
     raw = ["--raw", *files, "--output", tmp_path / "out", "--frequent", "0"]
     said = run("distill", cnn_teacher, *[config][: int(has_config)], *raw, *SHORT)
     assert "2 texts are held out" in said
@@ -265,7 +280,7 @@ def held_out(output: Path) -> List[Doc]:
 
 
 def test_what_is_held_out_is_annotated_by_what_teaches(
-    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, texts: Path, student: Config, tmp_path: Path
 ) -> None:
     """And by nothing else: what other components set, the student never sees."""
     nlp = spacy.load(cnn_teacher)
@@ -275,45 +290,34 @@ def test_what_is_held_out_is_annotated_by_what_teaches(
     nlp.add_pipe("merge_noun_chunks")
     nlp.to_disk(tmp_path / "teacher")
     config = tmp_path / "student.cfg"
-    pairs = '[["PER", "PERSON"], ["LOC", null]]'
-    text = gold.distillation + f'label_maps = {{"ner": {pairs}}}\n'
-    config.write_text(text, encoding="utf8")
+    pairs = [["PER", "PERSON"], ["LOC", None]]
+    student["initialize"]["before_init"]["label_maps"] = {"ner": pairs}
+    student.to_disk(config)
     run("distill", tmp_path / "teacher", config, "--raw", texts, *SHORT, "-o", tmp_path / "out")
     plain = spacy.load(cnn_teacher)
     docs = held_out(tmp_path / "out")
     for doc in docs:
-        its = plain(doc.text)
-        assert [(e.text, e.label_) for e in doc.ents] == [
-            (e.text, "PERSON") for e in its.ents if e.label_ == "PER"
-        ]
-        assert [(t.text, t.head.i, t.dep_) for t in doc] == [
-            (t.text, t.head.i, t.dep_) for t in its
-        ]
+        expected = plain(doc.text)
+        people = [(e.text, "PERSON") for e in expected.ents if e.label_ == "PER"]
+        assert [(e.text, e.label_) for e in doc.ents] == people
+        assert parse_of(doc) == parse_of(expected)
 
 
 def test_it_goes_where_the_config_has_its_corpora(
-    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, texts: Path, student: Config, tmp_path: Path
 ) -> None:
-    student = Config().from_str(gold.distillation, interpolate=False)
     student["corpora"] = {"mine": student["corpora"]}
     student["training"].update(train_corpus="corpora.mine.train", dev_corpus="corpora.mine.dev")
     student.to_disk(tmp_path / "student.cfg")
-    config = student_config(
-        str(cnn_teacher),
-        tmp_path / "student.cfg",
-        raw=[texts],
-        cache=None,
-        output_path=tmp_path / "out",
-        overrides={},
-    )
+    path, out = tmp_path / "student.cfg", tmp_path / "out"
+    config = student_config(str(cnn_teacher), path, [texts], None, out, {})
     assert config["corpora"]["mine"]["dev"]["path"] == str(tmp_path / "out/held-out/dev.spacy")
     assert set(config["corpora"]["mine"]["train"]["corpora"]) == {"raw"}
 
 
 def test_two_students_of_entities(
-    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, texts: Path, student: Config, tmp_path: Path
 ) -> None:
-    student = Config().from_str(gold.distillation, interpolate=False)
     student["nlp"]["pipeline"].append("people")
     student["components"]["people"] = student["components"]["ner"]
     block = student["initialize"]["before_init"]
@@ -328,9 +332,9 @@ def test_two_students_of_entities(
 
 
 def test_what_was_held_out_and_deleted_is_made_again(
-    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, texts: Path, student: Config, tmp_path: Path
 ) -> None:
-    config = with_teacher(Config().from_str(gold.distillation, interpolate=False), str(cnn_teacher))
+    config = with_teacher(student, str(cnn_teacher))
     train, dev = hold_out([texts], config, tmp_path)
     before = train.read_bytes()
     for path in (train, dev):
@@ -340,7 +344,7 @@ def test_what_was_held_out_and_deleted_is_made_again(
 
 
 def test_each_student_has_its_own_teacher(
-    cnn_teacher: Path, texts: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, texts: Path, student: Config, tmp_path: Path
 ) -> None:
     for name, other in (("ner", "parser"), ("parser", "ner")):
         nlp = spacy.load(cnn_teacher)
@@ -348,8 +352,8 @@ def test_each_student_has_its_own_teacher(
         nlp.to_disk(tmp_path / f"of-{name}")
     paths = {name: str(tmp_path / f"of-{name}") for name in ("ner", "parser")}
     config = tmp_path / "student.cfg"
-    text = gold.distillation.replace("path = ${paths.teacher}", f"path = {srsly.json_dumps(paths)}")
-    config.write_text(text, encoding="utf8")
+    student["initialize"]["before_init"]["path"] = paths
+    student.to_disk(config)
     args = [config, "--raw", texts, "--output", tmp_path / "out", *SHORT]
     run("distill", f"{paths['ner']}/", *args)
     assert any(doc.ents for doc in held_out(tmp_path / "out"))
@@ -378,7 +382,7 @@ def test_init_config(stock_teacher: Path, cnn_teacher: Path, tmp_path: Path) -> 
     path.touch()
     for teacher, names in ((stock_teacher, ["parser", "ner"]), (cnn_teacher, ["ner", "parser"])):
         before = path.read_bytes()
-        assert "student.cfg is there already" in fail("skd", "init-config", teacher, path)
+        assert "student.cfg already exists" in fail("skd", "init-config", teacher, path)
         assert path.read_bytes() == before
         run("skd", "init-config", teacher, path, "--force")
         config = spacy.util.load_config(path)
@@ -403,48 +407,16 @@ def test_what_a_student_is_made_for(cnn_teacher: Path, tmp_path: Path) -> None:
     for optimize in ("efficiency", "accuracy"):
         path = tmp_path / f"{optimize}.cfg"
         run("skd", "init-config", cnn_teacher, path, "--optimize", optimize)
-        configs[optimize] = spacy.util.load_config(path, interpolate=True)["components"]
-    encode = {
-        name: {key: c["model"]["tok2vec"]["tok2vec"]["encode"]["width"] for key, c in cs.items()}
-        for name, cs in configs.items()
-    }
-    assert all(encode["accuracy"][name] > width for name, width in encode["efficiency"].items())
-    tok2vec = configs["efficiency"]["ner"]["model"]["tok2vec"]["tok2vec"]
-    assert not innermost(tok2vec["embed"])["include_static_vectors"]
+        configs[optimize] = spacy.util.load_config(path, interpolate=True)
     vectors = tmp_path / "vectors"
     vectors.mkdir()
     run("skd", "init-config", cnn_teacher, tmp_path / "with.cfg", "--vectors", vectors)
     config = spacy.util.load_config(tmp_path / "with.cfg", interpolate=True)
     assert config["initialize"]["vectors"] == str(vectors)
     for name in ("ner", "parser"):
-        tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
-        assert innermost(tok2vec["embed"])["include_static_vectors"]
-
-
-def test_the_shipped_students_differ_in_what_they_are_named_for() -> None:
-    configs = {
-        name: spacy.util.load_config(CONFIGS / f"{name}.cfg")
-        for name in ("student", "distill", "fast", "accurate")
-    }
-    for config in configs.values():
-        for component in config["components"].values():
-            tok2vec = component["model"]["tok2vec"]["tok2vec"]
-            component["vectors"] = innermost(tok2vec["embed"]).pop("include_static_vectors")
-    has_vectors = {
-        name: {component.pop("vectors") for component in config["components"].values()}
-        for name, config in configs.items()
-    }
-    assert has_vectors == dict(student={False}, distill={False}, fast={True}, accurate={True})
-    assert configs["distill"] == configs["fast"]
-    for config in configs.values():
-        config["model"] = {n: c.pop("model") for n, c in config["components"].items()}
-    assert configs["student"]["model"] == configs["fast"]["model"]
-    assert configs["student"]["training"] == configs["fast"]["training"]
-    for model in (configs[name]["model"] for name in ("fast", "accurate")):
-        for component in model.values():
-            encode = component["tok2vec"]["tok2vec"]["encode"]
-            del encode["width"], encode["depth"]
-    assert configs["accurate"] == configs["fast"]
+        (embed, fast), (_, accurate) = (encoder(c, name) for c in configs.values())
+        assert accurate["width"] > fast["width"] and not embed["include_static_vectors"]
+        assert encoder(config, name)[0]["include_static_vectors"]
 
 
 @pytest.mark.parametrize("components", [["ner", "parser"], ["parser"], ["ner"]])
@@ -497,9 +469,7 @@ def test_a_config_for_what_the_teacher_has(cnn_teacher: Path, tmp_path: Path) ->
     assert config["nlp"]["pipeline"] == list(config["components"]) == ["people"]
     weights = config["training"]["score_weights"]
     assert weights["ents_f"] == 1 and weights["dep_las"] is weights["sents_f"] is None
-    interpolated = config.interpolate()
-    tok2vec = interpolated["components"]["people"]["model"]["tok2vec"]["tok2vec"]
-    assert innermost(tok2vec["embed"])["width"]
+    assert encoder(config.interpolate(), "people")[0]["width"]
     nlp.remove_pipe("people")
     nlp.to_disk(tmp_path / "nothing")
     with pytest.raises(ValueError, match="no component that sets entities or a parse"):
@@ -534,8 +504,8 @@ def test_all_that_a_teacher_has_is_learned_or_named(stock_teacher: Path, tmp_pat
     config = spacy.util.load_config(tmp_path / "student.cfg", interpolate=True)
     assert config["nlp"]["pipeline"] == ["my-ner", "products"]
     for name in config["nlp"]["pipeline"]:
-        tok2vec = config["components"][name]["model"]["tok2vec"]["tok2vec"]
-        assert innermost(tok2vec["embed"])["width"] == tok2vec["encode"]["width"]
+        embed, encode = encoder(config, name)
+        assert embed["width"] == encode["width"]
     # What can be a reference is one, for those who change it.
     text = (tmp_path / "student.cfg").read_text(encoding="utf8")
     assert "${components.products." in text and "${components.my-ner" not in text
@@ -548,13 +518,12 @@ def test_all_that_a_teacher_has_is_learned_or_named(stock_teacher: Path, tmp_pat
 
 
 def test_components_without_an_objective_learn_by_the_default(
-    cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, student: Config, tmp_path: Path
 ) -> None:
     nlp = spacy.load(cnn_teacher)
     nlp.rename_pipe("ner", "people")
     nlp.to_disk(tmp_path / "teacher")
-    text = gold.distillation.replace('"spacy-skd.SubstructureKL.v1"', '"spacy-skd.TopK.v1"', 1)
-    student = Config().from_str(text, interpolate=False)
+    student["components"]["ner"]["distillation"] = {"@losses": "spacy-skd.TopK.v1"}
     del student["components"]["parser"]["distillation"]
     student["initialize"]["before_init"]["label_maps"] = {"ner": {"PER": "PERSON"}}
     config = with_teacher(student, str(tmp_path / "teacher"), "c.sqlite")
@@ -571,9 +540,8 @@ def test_components_without_an_objective_learn_by_the_default(
 
 
 def test_it_is_not_clear_what_to_learn_from(
-    cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, student: Config, tmp_path: Path
 ) -> None:
-    student = Config().from_str(gold.distillation, interpolate=False)
     nlp = spacy.load(cnn_teacher)
     nlp.rename_pipe("ner", "people")
     nlp.add_pipe("ner", name="places", source=spacy.load(cnn_teacher))
@@ -590,32 +558,26 @@ def test_it_is_not_clear_what_to_learn_from(
         with_teacher(student, str(cnn_teacher))
 
 
-def test_raw_text_beside_gold(texts: Path, corpus: Path, gold: SimpleNamespace) -> None:
-    student = Config().from_str(gold.distillation, interpolate=False)
+def test_raw_text_beside_gold(texts: Path, corpus: Path, student: Config) -> None:
     mixed = with_raw(student, [texts], has_gold=True)["corpora"]["train"]
     assert mixed["corpora"]["gold"].items() >= student["corpora"]["train"].items()
     assert mixed["corpora"]["raw"] == {"@readers": "spacy-skd.RawCorpus.v1", "path": str(texts)}
     assert mixed["proportions"] == {"gold": 1, "raw": 1}
-    again = with_raw(
-        {**student, "corpora": {"train": mixed}},  # type: ignore[arg-type]
-        [corpus / "raw.spacy", texts],
-        has_gold=True,
-    )["corpora"]["train"]
+    config = Config({**student, "corpora": {"train": mixed}})
+    again = with_raw(config, [corpus / "raw.spacy", texts], has_gold=True)["corpora"]["train"]
     assert list(again["corpora"]) == ["gold", "raw_0", "raw_1"]
     assert again["proportions"] == {"gold": 1, "raw_0": 0.5, "raw_1": 0.5}
     # What a mixture says of length and shares is kept.
     mixed.update(max_length=50, proportions={"gold": 3, "raw": 1})
-    kept = with_raw({**student, "corpora": {"train": mixed}}, [texts], has_gold=True)  # type: ignore[arg-type]
-    assert kept["corpora"]["train"]["max_length"] == 50
-    assert kept["corpora"]["train"]["proportions"] == {"gold": 3, "raw": 1}
+    kept = with_raw(config, [texts], has_gold=True)["corpora"]["train"]
+    assert kept["max_length"] == 50 and kept["proportions"] == {"gold": 3, "raw": 1}
     alone = with_raw(student, [texts], has_gold=False)["corpora"]["train"]
     assert list(alone["corpora"]) == ["raw"] and alone["proportions"] is None
 
 
 def test_several_teachers_stay_several(
-    cnn_teacher: Path, stock_teacher: Path, gold: SimpleNamespace
+    cnn_teacher: Path, stock_teacher: Path, student: Config
 ) -> None:
-    student = Config().from_str(gold.distillation, interpolate=False)
     both = [str(cnn_teacher), str(stock_teacher)]
     for path in (both, {"ner": both[0], "parser": both}):
         student["initialize"]["before_init"]["path"] = path
@@ -629,8 +591,7 @@ def test_a_beam_reads_short_docs(stock_teacher: Path, cnn_teacher: Path) -> None
     assert make_config(str(cnn_teacher))["corpora"]["train"]["max_length"] == 0
 
 
-def test_sourced_students(cnn_teacher: Path, gold: SimpleNamespace) -> None:
-    student = Config().from_str(gold.distillation, interpolate=False)
+def test_sourced_students(cnn_teacher: Path, student: Config) -> None:
     student["components"]["ner"] = {"source": str(cnn_teacher)}
     student["nlp"]["pipeline"] = ["tok2vec", "ner"]
     config = with_teacher(student, str(cnn_teacher))
@@ -700,19 +661,17 @@ def test_docs_are_joined_as_training_joins_them(cnn_teacher: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("is_mixed", [False, True])
 def test_annotated_docs_are_cut_as_their_reader_cuts_them(
-    is_mixed: bool, cnn_teacher: Path, gold: SimpleNamespace, tmp_path: Path
+    is_mixed: bool, cnn_teacher: Path, gold: SimpleNamespace, student: Config, tmp_path: Path
 ) -> None:
     docs = gold.docs(spacy.blank("en").vocab)
     long = Doc.from_docs(docs)
     DocBin(docs=[long, docs[0]]).to_disk(tmp_path / "long.spacy")
-    config = Config().from_str(gold.distillation, interpolate=False)
-    reader = config["corpora"]["train"]
+    reader = student["corpora"]["train"]
     reader.update(max_length=max(map(len, docs)) + 1, gold_preproc=False, limit=0, augmenter=None)
     if is_mixed:
-        corpora = {"annotated": reader}
         mixed = {"@readers": "spacy-skd.MixedCorpus.v1", "max_length": 0, "proportions": None}
-        config["corpora"]["train"] = {**mixed, "corpora": corpora}
-    config.to_disk(tmp_path / "own.cfg")
+        student["corpora"]["train"] = {**mixed, "corpora": {"annotated": reader}}
+    student.to_disk(tmp_path / "own.cfg")
     cache = tmp_path / "c.sqlite"
     paths = ["--config", tmp_path / "own.cfg", "--output", cache]
     run("skd", "cache", cnn_teacher, tmp_path / "long.spacy", *paths)
@@ -739,17 +698,15 @@ def test_info_leaves_files_as_they_are(tmp_path: Path) -> None:
 def test_a_disk_that_is_full_is_an_error_when_filling(
     cnn_teacher: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ScoreCache, "__init__", _open_full(ScoreCache.__init__))
-    args = [cnn_teacher, corpus / "raw.spacy", "--output", tmp_path / "c.sqlite"]
-    assert "The teacher's cache is on a disk that is full" in fail("skd", "cache", *args)
+    initialize = ScoreCache.__init__
 
-
-def _open_full(initialize: Any) -> Any:
-    def __init__(self: ScoreCache, *args: Any, **kwargs: Any) -> None:
+    def open_full(self: ScoreCache, *args: Any, **kwargs: Any) -> None:
         initialize(self, *args, **kwargs)
         self.is_full = True
 
-    return __init__
+    monkeypatch.setattr(ScoreCache, "__init__", open_full)
+    args = [cnn_teacher, corpus / "raw.spacy", "--output", tmp_path / "c.sqlite"]
+    assert "The teacher's cache is on a disk that is full" in fail("skd", "cache", *args)
 
 
 def test_a_kill_loses_nothing(cnn_teacher: Path, tmp_path: Path) -> None:
@@ -775,10 +732,10 @@ def test_a_kill_loses_nothing(cnn_teacher: Path, tmp_path: Path) -> None:
 
 
 def test_training_finds_what_the_command_has_read(
-    cnn_teacher: Path, corpus: Path, gold: SimpleNamespace, tmp_path: Path
+    cnn_teacher: Path, corpus: Path, student: Config, tmp_path: Path
 ) -> None:
     config, cache = tmp_path / "student.cfg", tmp_path / "c.sqlite"
-    config.write_text(gold.distillation, encoding="utf8")
+    student.to_disk(config)
     args = [cnn_teacher, corpus / "train.spacy", "--output", cache, "--config", config]
     run("skd", "cache", *args)
     before = ScoreCache(cache).holdings()
@@ -796,7 +753,7 @@ def test_training_finds_what_the_command_has_read(
         ([], "Give a teacher, texts and --output"),
         (["TEACHER", "CORPUS", "--output", "OUT", "--shard", "3/2"], '--shard is "3/2"'),
         (["TEACHER", "CORPUS", "--output", "OUT", "--shard", "x"], '--shard is "x"'),
-        (["TEACHER", "CORPUS", "--output", "CORPUS"], "is there already: add --resume"),
+        (["TEACHER", "CORPUS", "--output", "CORPUS"], "already exists: add --resume"),
         (["TEACHER", "nowhere.spacy", "--output", "OUT"], "nowhere.spacy"),
         (["TEACHER", "CORPUS", "--output", "BELOW"], "can't be used"),
     ],

@@ -230,7 +230,7 @@ def test_vectors_are_replaced_by_force_and_nothing_else_is(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes").write_text("mine")
     message = run(cnn_teacher, words, tmp_path / "mine", "--force", *WIDTH, fails=True)
-    assert "already, and not empty" in message
+    assert "already exists, and is not empty" in message
     assert (tmp_path / "mine" / "notes").read_text() == "mine"
 
 
