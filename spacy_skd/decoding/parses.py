@@ -1,13 +1,18 @@
 """The dependency trees of docs, from a parser's scores."""
 
 from dataclasses import dataclass
-from typing import Any, List, Optional
+from typing import Any, Iterable, Iterator, List, Optional
 
 import numpy
+from spacy.tokens import Doc
 from thinc.api import get_array_module, to_numpy
 
 from ..structures import SentenceGroup, first_tokens
 from .trees import decode_heads
+
+# The number of tokens that are decoded at a time. Memory for arcs and hidden vectors grows with it;
+# speed does not beyond some thousand.
+_TOKENS_AT_ONCE = 10_000
 
 
 @dataclass
@@ -21,6 +26,20 @@ class Parse:
 
     heads: numpy.ndarray
     labels: numpy.ndarray
+
+
+def batches_of_tokens(docs: Iterable[Doc]) -> Iterator[List[Doc]]:
+    """YIELDS (List[Doc]): Consecutive docs with a limited number of tokens, or one longer doc."""
+    batch: List[Doc] = []
+    size = 0
+    for doc in docs:
+        if batch and size + len(doc) > _TOKENS_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+        batch.append(doc)
+        size += len(doc)
+    if batch:
+        yield batch
 
 
 def decode_parses(

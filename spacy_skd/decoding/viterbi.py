@@ -1,7 +1,7 @@
 """The best tag sequence of a linear chain, for all docs of a batch at once."""
 
 from dataclasses import replace
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 import numpy
 from thinc.api import get_array_module, to_numpy
@@ -50,19 +50,10 @@ def _viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any]) -> n
     if not n_tokens:
         return numpy.zeros((0,), dtype="int64")
 
-    # Pack the tokens position by position, within a position the longest doc first: the docs that
-    # are still going on at a position are then a prefix of those at the position before.
-    by_length = numpy.argsort(-lengths, kind="stable")
-    rank = numpy.empty_like(by_length)
-    rank[by_length] = numpy.arange(len(lengths))
-    doc_starts = numpy.cumsum(lengths) - lengths
-    positions = numpy.arange(n_tokens) - numpy.repeat(doc_starts, lengths)
-    n_active = numpy.bincount(positions)
-    offsets = numpy.concatenate(([0], numpy.cumsum(n_active)))
-    packed_index = offsets[positions] + numpy.repeat(rank, lengths)
+    packed_index, n_active, offsets = _pack(lengths)
     unpacked_index = numpy.empty_like(packed_index)
     unpacked_index[packed_index] = numpy.arange(n_tokens)
-    last = xp.asarray(packed_index[(doc_starts + lengths - 1)[lengths > 0]])
+    last = xp.asarray(packed_index[(numpy.cumsum(lengths) - 1)[lengths > 0]])
 
     # Tags in the first axis, so that the innermost loops run over docs: (n_tags, n_tokens).
     unpacked = xp.asarray(unpacked_index)
@@ -105,3 +96,22 @@ def _viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any]) -> n
         into += delta[:, columns]
         tags[columns] = into.argmax(axis=0)
     return to_numpy(tags)[packed_index]
+
+
+def _pack(lengths: numpy.ndarray) -> Tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    """Order tokens position by position, and within a position by the docs' length, longest first.
+    So the docs that go on at a position are the first ones of the position before.
+
+    lengths (ndarray): int, (n_docs,); tokens in each doc.
+    RETURNS (Tuple[ndarray, ndarray, ndarray]): int; (n_tokens,), the place of each token;
+        (n_positions,), the number of docs at each position; (n_positions + 1,), the first place of
+        each position.
+    """
+    by_length = numpy.argsort(-lengths, kind="stable")
+    rank = numpy.empty_like(by_length)
+    rank[by_length] = numpy.arange(len(lengths))
+    doc_starts = numpy.cumsum(lengths) - lengths
+    positions = numpy.arange(lengths.sum()) - numpy.repeat(doc_starts, lengths)
+    n_active = numpy.bincount(positions)
+    offsets = numpy.concatenate(([0], numpy.cumsum(n_active)))
+    return offsets[positions] + numpy.repeat(rank, lengths), n_active, offsets

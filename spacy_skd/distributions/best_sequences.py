@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from .chain import ChainPotentials
-from .forward_backward import IMPOSSIBLE
 from .layout import PIECE, Layout, lay_out
+from .scaled_chains import IMPOSSIBLE
 
 # What a step costs, in additions of a product of matrices where a product is a sum and a sum the
 # largest.

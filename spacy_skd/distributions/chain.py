@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..schemes import ValidTags
-from .forward_backward import IMPOSSIBLE, log_partition_by_pieces
+from .forward_backward import log_partition_by_pieces
 from .layout import from_host, lay_out
+from .scaled_chains import IMPOSSIBLE
 
 
 @dataclass

@@ -13,21 +13,19 @@ from typing import Any, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .layout import PIECE, Layout, lay_out
-
-# The log potential of what can't occur. Finite, so that differences of two of them aren't NaN.
-IMPOSSIBLE = -1e30
-
-# Scaled probabilities are exact while no product of them underflows float64. For a block of tokens
-# that is sure as long as no potential lies further than _SPAN below the largest of its token; after
-# each, weights are divided by their largest, and it is looked at how small others are beside it.
-_BLOCK = 8
-_SPAN = 50.0
-_SMALLEST = 1e-90
-_TINY = 1e-300  # in the place of a largest weight of zero
-
-# What a step costs, in multiplications of a product of matrices.
-_STEP = 4e4
+from .scaled_chains import (
+    BLOCK,
+    ScaledChains,
+    log_totals,
+    multiply_pieces,
+    scale,
+    step_backward,
+    step_forward,
+    step_over_backward,
+    step_over_forward,
+    through,
+    too_small,
+)
 
 
 def log_partition_by_pieces(before: Tensor, unary: Tensor, lengths: List[int]) -> Optional[Tensor]:
@@ -43,7 +41,7 @@ def log_partition_by_pieces(before: Tensor, unary: Tensor, lengths: List[int]) -
         which no sequence is possible. None if scaled probabilities might underflow.
     """
     with torch.no_grad():
-        chains = _scale(before, unary, lengths)
+        chains = scale(before, unary, lengths)
         found = None if chains is None else _run(chains)
     return None if found is None else _LogPartition.apply(before, unary, found)
 
@@ -83,73 +81,10 @@ class _ExpectedCounts(torch.autograd.Function):
 
 
 @dataclass
-class _Chains:
-    """Log potentials as weights, each array's and token's largest 1.
-
-    layout (Layout): Where tokens are.
-    transitions (Tensor): (n_tags, n_tags).
-    start (Tensor): (n_tags,).
-    tokens (Tensor): (n_tokens, n_tags), place by place.
-    log_scale (Tensor): (n_chains,); what was taken out of each chain.
-    """
-
-    layout: Layout
-    transitions: Tensor
-    start: Tensor
-    tokens: Tensor
-    log_scale: Tensor
-
-
-def _scale(before: Tensor, unary: Tensor, lengths: List[int]) -> Optional[_Chains]:
-    """RETURNS (Optional[_Chains]): Weights, None where they span too much."""
-    before_scale, unary_scale = before.amax((1, 2)), unary.amax(1)
-    before, unary = before - before_scale[:, None, None], unary - unary_scale[:, None]
-    lowest = sum(x.masked_fill(x < IMPOSSIBLE / 2, 0.0).amin() for x in (before, unary))
-    if lowest < -_SPAN:
-        return None
-    layout = lay_out(lengths, _piece_length(lengths, unary.shape[1]), unary.device)
-    per_token = unary_scale.index_select(0, layout.tokens) + before_scale[0]
-    log_scale = per_token.new_zeros(len(lengths)).index_add(0, layout.chains, per_token)
-    log_scale += before_scale[1] - before_scale[0]
-    tokens = unary.index_select(0, layout.tokens).exp_()
-    return _Chains(layout, before[0].exp(), before[1, 0].exp(), tokens, log_scale)
-
-
-def _piece_length(lengths: List[int], n_tags: int) -> int:
-    """How to cut chains: steps cost what they cost, products of matrices n_tags^3 a token.
-
-    lengths (List[int]): Tokens in each chain.
-    n_tags (int): Number of tags.
-    RETURNS (int): The tokens of a piece.
-    """
-    longest = max(lengths)
-    # Pieces step forward and backward, their products too, and then they are stepped over.
-    saved = 2 * longest - 3 * PIECE - 2 * longest / PIECE
-    return PIECE if saved * _STEP > sum(lengths) * float(n_tags) ** 3 else longest
-
-
-def _normalize(weights: Tensor) -> Tensor:
-    """Divide each vector or matrix by its largest weight, in place.
-
-    weights (Tensor): (n, ...).
-    RETURNS (Tensor): (n,); the largest of each.
-    """
-    flat = weights.flatten(1)
-    largest = flat.amax(1).clamp_(min=_TINY)
-    flat /= largest[:, None]
-    return largest
-
-
-def _too_small(weights: Tensor) -> Tensor:
-    """RETURNS (Tensor): bool; whether any weight, of those divided by their largest, is lost."""
-    return ((weights > 0) & (weights < _SMALLEST)).any()
-
-
-@dataclass
 class _ForwardBackward:
     """The weights that run through chains, and what is made of them.
 
-    chains (_Chains): The chains.
+    chains (ScaledChains): The chains.
     products (Optional[Tensor]): (n_pieces, n_tags, n_tags); each piece's matrices, multiplied.
     into (Tensor): (n_pieces, n_tags); what runs into a piece from the front.
     out_of (Tensor): (n_pieces, n_tags); what runs into it from behind.
@@ -162,7 +97,7 @@ class _ForwardBackward:
     log_z (Tensor): (n_chains,).
     """
 
-    chains: _Chains
+    chains: ScaledChains
     products: Optional[Tensor]
     into: Tensor
     out_of: Tensor
@@ -288,8 +223,8 @@ class _ForwardBackward:
         for ahead, behind in zip(layout.rounds, layout.rounds[1:]):
             ahead = ahead[: len(behind)]
             products = self.products.index_select(0, ahead)
-            carried = _through(self.into.index_select(0, ahead), products)
-            d_carried = _through(d_into.index_select(0, ahead), products)
+            carried = through(self.into.index_select(0, ahead), products)
+            d_carried = through(d_into.index_select(0, ahead), products)
             ended = out.index_select(0, ahead)
             change = d_out.index_select(0, ahead) + d_carried * _ratio(ended, carried)
             d_into[behind] = change * _ratio(self.into.index_select(0, behind), ended)
@@ -329,8 +264,8 @@ class _ForwardBackward:
         for ahead, behind in zip(layout.rounds[-2::-1], layout.rounds[:0:-1]):
             ahead = ahead[: len(behind)]
             products = self.products.index_select(0, behind).transpose(1, 2)
-            carried = _through(self.out_of.index_select(0, behind), products)
-            d_carried = _through(d_out_of.index_select(0, behind), products)
+            carried = through(self.out_of.index_select(0, behind), products)
+            d_carried = through(d_out_of.index_select(0, behind), products)
             entered = entering.index_select(0, behind)
             change = d_entering.index_select(0, behind) + d_carried * _ratio(entered, carried)
             out = self.out_of.index_select(0, ahead)
@@ -339,69 +274,36 @@ class _ForwardBackward:
         return d_out_of
 
 
-def _through(weights: Tensor, products: Tensor) -> Tensor:
-    """RETURNS (Tensor): (n, n_tags); weights (n, n_tags) times matrices (n, n_tags, n_tags)."""
-    return torch.bmm(weights[:, None, :], products)[:, 0]
-
-
 def _ratio(weights: Tensor, others: Tensor) -> Tensor:
     """RETURNS (Tensor): (n, 1); by what others, the same but for a factor, are to be multiplied."""
     total = others.sum(1, keepdim=True)
     return weights.sum(1, keepdim=True) / total.masked_fill(total == 0, 1.0)
 
 
-def _run(chains: _Chains) -> Optional[_ForwardBackward]:
+def _run(chains: ScaledChains) -> Optional[_ForwardBackward]:
     """RETURNS (Optional[_ForwardBackward]): All weights, None if something might underflow."""
-    layout, transitions, tokens = chains.layout, chains.transitions, chains.tokens
-    n_pieces, n_tags = len(layout.is_first), tokens.shape[1]
+    layout, tokens = chains.layout, chains.tokens
     products: Optional[Tensor] = None
     # What runs into a chain stands for its start.
-    into = tokens.new_zeros(n_pieces, n_tags)
+    into = tokens.new_zeros(len(layout.is_first), tokens.shape[1])
     into[:, 0] = 1.0
-    into_log = tokens.new_zeros(n_pieces)
+    into_log = tokens.new_zeros(len(into))
+    out_of = torch.ones_like(into)
     are_lost: List[Tensor] = []
     if len(layout.rounds) > 1:
-        products, product_log, is_lost = _multiply(chains)
+        products, product_log, is_lost = multiply_pieces(chains)
         are_lost.append(is_lost)
-        into, into_log = _step_over_forward(layout, products, product_log)
+        into, into_log = step_over_forward(layout, products, product_log)
+        out_of = step_over_backward(layout, products, into)
+    forward, forward_scale = step_forward(chains, into)
+    log_z = log_totals(chains, forward, forward_scale, into_log)
+    backward, backward_scale, behind = step_backward(chains, out_of, forward)
 
-    forward = torch.empty_like(tokens)
-    forward_scale = tokens.new_ones(len(tokens))
-    entering = torch.where(layout.is_first[:, None], chains.start, into @ transitions)
-    torch.mul(entering, tokens[layout.steps[0]], out=forward[layout.steps[0]])
-    for t in range(1, len(layout.steps)):
-        here = layout.steps[t]
-        weights = forward[here]
-        torch.mm(forward[layout.steps[t - 1]][: layout.reach[t]], transitions, out=weights)
-        weights *= tokens[here]
-        if t % _BLOCK == 0:
-            forward_scale[here] = _normalize(weights)
-    log_z = _log_totals(chains, forward, forward_scale, into_log)
-
-    out_of = torch.ones_like(into)
-    if products is not None:
-        out_of = _step_over_backward(layout, products, into)
-    backward, behind = torch.empty_like(tokens), torch.empty_like(tokens)
-    backward_scale = torch.ones_like(tokens)
-    for t in range(len(layout.steps) - 1, -1, -1):
-        here, n_on = layout.steps[t], layout.reach[t + 1]
-        weights = backward[here]
-        if n_on:
-            torch.mm(behind[layout.steps[t + 1]], transitions.T, out=weights[:n_on])
-        if n_on < len(weights):
-            weights[n_on:] = out_of[n_on : len(weights)]
-        if t % _BLOCK == 0:
-            # What can't be reached from the front needs no weight, and may be of any size.
-            is_reached = forward[here] > 0
-            weights *= is_reached
-            backward_scale[here] = is_reached / _normalize(weights)[:, None]
-        torch.mul(tokens[here], weights, out=behind[here])
-
-    blocks = layout.steps[::_BLOCK]
+    blocks = layout.steps[::BLOCK]
     vectors = [into, out_of, *(x[here] for x in (forward, backward) for here in blocks[1:])]
     total = (forward * backward).sum(1)
     is_lost = (total == 0) & ~log_z.isneginf().index_select(0, layout.chains)
-    are_lost += [_too_small(torch.cat([*vectors, backward[blocks[0]]])), is_lost.any()]
+    are_lost += [too_small(torch.cat([*vectors, backward[blocks[0]]])), is_lost.any()]
     if bool(torch.stack(are_lost).any()):
         return None
     return _ForwardBackward(
@@ -417,79 +319,3 @@ def _run(chains: _Chains) -> Optional[_ForwardBackward]:
         total.masked_fill(total == 0, 1.0),
         log_z,
     )
-
-
-def _step_over_forward(
-    layout: Layout, products: Tensor, product_log: Tensor
-) -> Tuple[Tensor, Tensor]:
-    """RETURNS (Tuple[Tensor, Tensor]): What runs into each piece from the front, and its log scale:
-    (n_pieces, n_tags) and (n_pieces,)."""
-    by_round = torch.cat(layout.rounds)
-    n = [len(pieces) for pieces in layout.rounds]
-    weights = products.new_zeros(n[0], products.shape[1])
-    weights[:, 0] = 1.0
-    found, gains = [weights], [weights.new_zeros(n[0])]
-    logs = product_log.index_select(0, by_round).split(n)
-    for matrices, log, n_on in zip(products.index_select(0, by_round).split(n), logs, n[1:]):
-        weights = _through(weights[:n_on], matrices[:n_on])
-        found.append(weights)
-        gains.append(gains[-1][:n_on] + log[:n_on] + _normalize(weights).log_())
-    into = torch.cat(found)
-    log_scale = torch.cat(gains)
-    return (
-        torch.empty_like(into).index_copy_(0, by_round, into),
-        torch.empty_like(log_scale).index_copy_(0, by_round, log_scale),
-    )
-
-
-def _step_over_backward(layout: Layout, products: Tensor, into: Tensor) -> Tensor:
-    """RETURNS (Tensor): What runs into each piece from behind, (n_pieces, n_tags)."""
-    by_round = torch.cat(layout.rounds)
-    n = [len(pieces) for pieces in layout.rounds]
-    matrices = products.index_select(0, by_round).transpose(1, 2).split(n)
-    # What can't be reached from the front needs no weight, and may be of any size.
-    is_reached = (into.index_select(0, by_round) > 0).split(n)
-    weights = torch.ones_like(into[: n[-1]])
-    found = [weights]
-    for k in range(len(n) - 1, 0, -1):
-        weights = _through(weights, matrices[k])
-        weights *= is_reached[k]
-        _normalize(weights)
-        weights = torch.cat([weights, weights.new_ones(n[k - 1] - n[k], weights.shape[1])])
-        found.append(weights)
-    out_of = torch.cat(found[::-1])
-    return torch.empty_like(out_of).index_copy_(0, by_round, out_of)
-
-
-def _multiply(chains: _Chains) -> Tuple[Tensor, Tensor, Tensor]:
-    """RETURNS (Tuple[Tensor, Tensor, Tensor]): The product of each piece's matrices, its log scale,
-    and whether anything got too small."""
-    layout = chains.layout
-    n_tags = chains.tokens.shape[1]
-    first = torch.where(layout.is_first[:, None, None], chains.start, chains.transitions)
-    products = first * chains.tokens[layout.steps[0]][:, None, :]
-    log_scale = products.new_zeros(len(products))
-    are_lost: List[Tensor] = []
-    for t in range(1, len(layout.steps)):
-        n_on, here = layout.reach[t], layout.steps[t]
-        longer = (products[:n_on].view(-1, n_tags) @ chains.transitions).view(n_on, n_tags, n_tags)
-        torch.mul(longer, chains.tokens[here][:, None, :], out=products[:n_on])
-        if t % _BLOCK == 0:
-            log_scale[:n_on] += _normalize(products[:n_on]).log_()
-            are_lost.append(_too_small(products[:n_on]))
-    log_scale += _normalize(products).log_()
-    are_lost.append(_too_small(products))
-    return products, log_scale, torch.stack(are_lost).any()
-
-
-def _log_totals(
-    chains: _Chains, forward: Tensor, forward_scale: Tensor, into_log: Tensor
-) -> Tensor:
-    """RETURNS (Tensor): (n_chains,); log partition functions."""
-    layout = chains.layout
-    in_pieces = torch.zeros_like(into_log).index_add(0, layout.pieces, forward_scale.log())
-    in_pieces += into_log
-    total = forward.index_select(0, layout.ends.index_select(0, layout.last)).sum(1)
-    scale = chains.log_scale + in_pieces.index_select(0, layout.last)
-    log_z = total.clamp(min=_TINY).log() + scale
-    return log_z.masked_fill((total == 0) | (scale < IMPOSSIBLE / 2), -torch.inf)

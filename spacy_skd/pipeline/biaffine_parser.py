@@ -1,6 +1,6 @@
 """biaffine_parser: dependency trees from biaffine arc scores, and the sentences they span."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy
@@ -11,7 +11,13 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 from thinc.types import Floats1d
 
-from ..decoding import Parse, decode_parses, sentence_spans, with_shorter_sentences
+from ..decoding import (
+    Parse,
+    batches_of_tokens,
+    decode_parses,
+    sentence_spans,
+    with_shorter_sentences,
+)
 from ..losses import DistillationLoss, arc_cross_entropy
 from ..models.biaffine_scorer import SentenceScorer, resize_biaffine_parser
 from ..sentence_counts import counting_sentences, warn_of_single_sentences
@@ -41,10 +47,6 @@ from .gold_parses import (
 )
 from .structured_pipe import StructuredPipe
 from .teacher_slot import Teacher
-
-# The number of tokens that are scored at once in prediction. Memory for arcs and hidden vectors
-# grows with it; speed does not beyond some thousand.
-_TOKENS_AT_ONCE = 10_000
 
 
 @Language.factory(
@@ -103,21 +105,6 @@ def make_biaffine_parser(
     )
 
 
-@dataclass
-class _Lesson:
-    """The teacher's scores of a batch, and their weights.
-
-    scores (Optional[ArcScores]): The scores, in the order of the student's labels; None if no token
-        has a weight.
-    weights (ndarray): (n_tokens,); lambda of each token, for arcs and labels.
-    start_weights (ndarray): (n_tokens,); lambda of each token, for sentence starts.
-    """
-
-    scores: Optional[ArcScores]
-    weights: numpy.ndarray
-    start_weights: numpy.ndarray
-
-
 class BiaffineParser(StructuredPipe):
     """Dependency parsing with biaffine scores, sentence by sentence.
 
@@ -160,8 +147,6 @@ class BiaffineParser(StructuredPipe):
             )
         self.max_tokens = max_tokens
 
-    # Prediction
-
     def predict(self, docs: Union[Doc, Iterable[Doc]]) -> List[Parse]:
         """Find the best trees of each doc, within the sentences that are set on it or predicted.
 
@@ -170,18 +155,15 @@ class BiaffineParser(StructuredPipe):
         """
         parses: List[Parse] = []
         docs = [docs] if isinstance(docs, Doc) else docs
-        for batch in _batches_of_tokens(docs, _TOKENS_AT_ONCE):
-            parses.extend(self._predict(batch))
-        return parses
-
-    def _predict(self, docs: List[Doc]) -> List[Parse]:
-        if not any(len(doc) for doc in docs):
-            nothing = numpy.zeros((0,), dtype="i8")
-            return [Parse(nothing, nothing) for _ in docs]
-        scorer = self.model.predict(docs)
-        groups = self._sentences(scorer, [sentence_starts(doc) for doc in docs])
         root_label = self.cfg["labels"].index(ROOT) if ROOT in self.cfg["labels"] else None
-        return decode_parses(scorer, groups, root_label)
+        for batch in batches_of_tokens(docs):
+            if any(len(doc) for doc in batch):
+                scorer = self.model.predict(batch)
+                groups = self._sentences(scorer, [sentence_starts(doc) for doc in batch])
+                parses.extend(decode_parses(scorer, groups, root_label))
+            else:
+                parses.extend(Parse(*numpy.zeros((2, 0), dtype="i8")) for _ in batch)
+        return parses
 
     def set_annotations(self, docs: Iterable[Doc], parses: List[Parse]) -> None:
         """Set the heads and deps of docs, and so their sentences.
@@ -192,8 +174,7 @@ class BiaffineParser(StructuredPipe):
         hashes = numpy.array([self.vocab.strings.add(label) for label in self.labels], dtype="u8")
         for doc, parse in zip(docs, parses):
             if len(doc):
-                if doc.vocab is not self.vocab:
-                    # The component was sourced from another pipeline.
+                if doc.vocab is not self.vocab:  # the component was sourced
                     for label in self.labels:
                         doc.vocab.strings.add(label)
                 offsets = (parse.heads - numpy.arange(len(doc))).astype("i8").view("u8")
@@ -214,35 +195,35 @@ class BiaffineParser(StructuredPipe):
         """See DistillingPipe.batch_loss."""
         xp = self.model.ops.xp
         gold = read_gold_arcs(examples, self.labels)
-        lesson = self._read_teacher(examples, gold)
-        if lesson.scores is not None:
+        teacher_scores, weights, start_weights = self._read_teacher(examples, gold)
+        if teacher_scores is not None:
             # The teacher kept to the gold sentences, and decided where there are none.
-            groups = [SentenceGroup(g.starts, g.lengths, xp) for g in lesson.scores.groups]
-            teacher_heads = xp.asarray(lesson.scores.heads)
+            groups = [SentenceGroup(g.starts, g.lengths, xp) for g in teacher_scores.groups]
+            teacher_heads = xp.asarray(teacher_scores.heads)
         else:
             groups = self._sentences(scorer, [known_sentence_starts(eg) for eg in examples])
             teacher_heads = xp.zeros((len(gold.heads), 0), dtype="i8")
         heads = heads_in_sentences(gold.heads, groups)
         gold_heads = xp.asarray(heads)
         scores = scorer.scores(groups, xp.concatenate([gold_heads[:, None], teacher_heads], axis=1))
-        is_free = free_starts(scorer.lengths)
+        is_free, has_start = free_starts(scorer.lengths), gold.starts != UNKNOWN
         loss, gradient = arc_cross_entropy(
             scores,
             gold_heads,
             xp.asarray(numpy.where(heads >= 0, gold.labels, -1)),
-            xp.asarray(numpy.where(gold.starts != UNKNOWN, gold.starts == STARTS, -1)),
-            xp.asarray((1 - lesson.weights) * (gold.heads >= 0), dtype="f"),
-            xp.asarray((1 - lesson.start_weights) * is_free * (gold.starts != UNKNOWN), dtype="f"),
+            xp.asarray(numpy.where(has_start, gold.starts == STARTS, -1)),
+            xp.asarray((1 - weights) * (gold.heads >= 0), dtype="f"),
+            xp.asarray((1 - start_weights) * is_free * has_start, dtype="f"),
         )
-        if lesson.scores is None:
+        if teacher_scores is None:
             return Loss(loss, 0.0, gradient)
         assert self.teacher is not None
         distill, d_distill = self.get_teacher_student_loss(
-            lesson.scores,
+            teacher_scores,
             replace(scores, heads=teacher_heads, labels=scores.labels[:, 1:]),
             self.teacher.labels,
-            weights=xp.asarray(lesson.weights, dtype="f"),
-            start_weights=xp.asarray(lesson.start_weights * is_free, dtype="f"),
+            weights=xp.asarray(weights, dtype="f"),
+            start_weights=xp.asarray(start_weights * is_free, dtype="f"),
         )
         gradient.starts += d_distill.starts
         gradient.labels[:, 1:] += d_distill.labels
@@ -250,31 +231,35 @@ class BiaffineParser(StructuredPipe):
             arcs += d_arcs
         return Loss(loss, distill, gradient)
 
-    def _read_teacher(self, examples: List[Example], gold: GoldArcs) -> "_Lesson":
+    def _read_teacher(
+        self, examples: List[Example], gold: GoldArcs
+    ) -> Tuple[Optional[ArcScores], numpy.ndarray, numpy.ndarray]:
         """Score a batch with the teacher, and weigh the scores against the gold arcs.
 
         Each token is weighed by itself: lambda is 1 without a gold head or sentence start, and 0
         where the teacher lacks the gold label or says nothing about the token.
 
-        RETURNS (_Lesson): The teacher's scores and their weights.
+        RETURNS (Tuple[Optional[ArcScores], ndarray, ndarray]): The teacher's scores in the order of
+            the student's labels, None if no token has a weight; and lambda of each token,
+            (n_tokens,), for arcs with their labels, and for sentence starts.
         """
         weights, start_weights = numpy.zeros((2, len(gold.heads)), dtype="f")
         teacher = self.active_teacher
         if teacher is None:
-            return _Lesson(None, weights, start_weights)
+            return None, weights, start_weights
         weights = numpy.where(gold.heads >= 0, self.distillation_weight, 1.0)
         is_shared = label_indices(teacher.labels, self.labels) >= 0
         weights[(gold.labels >= 0) & ~is_shared[gold.labels]] = 0
         start_weights = numpy.where(gold.starts != UNKNOWN, self.distillation_weight, 1.0)
         if not (weights.any() or start_weights.any()):
-            return _Lesson(None, weights, start_weights)
+            return None, weights, start_weights
         scores = teacher.scores(examples)
         if scores.known is not None:
             start_weights[~scores.known] = 0
         teacher_scores = self.in_student_labels(scores, teacher)
         if teacher_scores.known is not None:
             weights[~teacher_scores.known] = 0
-        return _Lesson(teacher_scores, weights, start_weights)
+        return teacher_scores, weights, start_weights
 
     def to_teach(
         self, scorer: SentenceScorer, docs: List[Doc], n_heads: Optional[int]
@@ -299,8 +284,8 @@ class BiaffineParser(StructuredPipe):
         weights: Optional[Floats1d] = None,
         start_weights: Optional[Floats1d] = None,
     ) -> Tuple[float, ArcScores]:
-        """See DistillingPipe.get_teacher_student_loss. The teacher's scores may be the output of a
-        teacher's model too, which then predicts the sentences.
+        """See DistillingPipe.get_teacher_student_loss. `teacher_scores` may be the output of a
+        teacher's model too, by which sentences are predicted then.
 
         weights (Optional[Floats1d]): (n_tokens,); the weight of each token's arcs and labels. None
             for 1, and 0 where the teacher says nothing.
@@ -335,8 +320,8 @@ class BiaffineParser(StructuredPipe):
 
     def _labels_of(self, examples: Iterable[Example]) -> List[str]:
         counts: List[int] = []
-        has_teacher = self.teacher is not None
-        labels = super()._labels_of(counting_sentences(examples, counts, has_teacher))
+        counted = counting_sentences(examples, counts, self.teacher is not None)
+        labels = super()._labels_of(counted)
         warn_of_single_sentences(self.name, counts)
         return labels
 
@@ -362,17 +347,3 @@ class BiaffineParser(StructuredPipe):
 
     def _n_labels_of(self, model: Model[List[Doc], SentenceScorer]) -> int:
         return model.get_dim("nO")
-
-
-def _batches_of_tokens(docs: Iterable[Doc], n_tokens: int) -> Iterator[List[Doc]]:
-    """YIELDS (List[Doc]): Consecutive docs with at most `n_tokens` tokens, or one longer doc."""
-    batch: List[Doc] = []
-    size = 0
-    for doc in docs:
-        if batch and size + len(doc) > n_tokens:
-            yield batch
-            batch, size = [], 0
-        batch.append(doc)
-        size += len(doc)
-    if batch:
-        yield batch

@@ -1,6 +1,5 @@
 """crf_ner: a linear-chain CRF over entity tags."""
 
-from dataclasses import dataclass
 from typing import Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union, cast
 
 import numpy
@@ -85,21 +84,6 @@ def make_crf_ner(
         distillation_weight=distillation_weight,
         scorer=scorer,
     )
-
-
-@dataclass
-class _Lesson:
-    """The teacher's scores of a batch, and their weights.
-
-    scores (Optional[TeacherScores]): The scores; None if no token has a weight.
-    weight (ndarray): (n_docs,); lambda of each doc.
-    token_weights (ndarray): (n_tokens,); lambda of each token, 0 where gold has a label that the
-        teacher lacks, and where the teacher says nothing.
-    """
-
-    scores: Optional[TeacherScores]
-    weight: numpy.ndarray
-    token_weights: numpy.ndarray
 
 
 class CRFEntityRecognizer(StructuredPipe):
@@ -217,36 +201,38 @@ class CRFEntityRecognizer(StructuredPipe):
         """See DistillingPipe.batch_loss."""
         xp = self.model.ops.xp
         gold = read_gold_entities(examples, self.scheme, self.incorrect_spans_key)
-        lesson = self._read_teacher(examples, scores.lengths, gold)
-        gold_weights = xp.asarray(numpy.where(gold.is_annotated, 1 - lesson.weight, 0.0), dtype="f")
+        teacher_scores, doc_weights, weights = self._read_teacher(examples, scores.lengths, gold)
+        gold_weights = xp.asarray(numpy.where(gold.is_annotated, 1 - doc_weights, 0.0), dtype="f")
         allowed = xp.asarray(allowed_tags(gold.tags, self.scheme))
         wrong = [(d, xp.asarray(tags)) for d, tags in gold.wrong]
         loss, gradient = chain_nll(scores, self.scheme.valid, allowed, gold_weights, wrong)
-        if lesson.scores is None or not lesson.token_weights.any():
+        if teacher_scores is None or not weights.any():
             return Loss(loss, 0.0, gradient)
         assert self.teacher is not None
         distill, d_distill = self.get_teacher_student_loss(
-            self.in_student_labels(lesson.scores, self.teacher),
+            self.in_student_labels(teacher_scores, self.teacher),
             scores,
             self.teacher.labels,
-            weights=xp.asarray(lesson.token_weights, dtype="f"),
+            weights=xp.asarray(weights, dtype="f"),
         )
         return Loss(loss, distill, gradient + d_distill)
 
     def _read_teacher(
         self, examples: List[Example], lengths: List[int], gold: GoldEntities
-    ) -> "_Lesson":
+    ) -> Tuple[Optional[TeacherScores], numpy.ndarray, numpy.ndarray]:
         """Score a batch with the teacher, and weigh the scores against the gold entities.
 
         A doc is weighed as a whole, since its labels are one sequence: lambda is 1 without gold
         entities, and 0 where the teacher says nothing about the doc.
 
-        RETURNS (_Lesson): The teacher's scores and their weights.
+        RETURNS (Tuple[Optional[TeacherScores], ndarray, ndarray]): The teacher's scores, None if no
+            token has a weight; lambda of each doc, (n_docs,); and of each token, (n_tokens,), 0
+            where gold has a label that the teacher lacks, and where the teacher says nothing.
         """
         weight, no_tokens = numpy.zeros(len(examples)), numpy.zeros(len(gold.tags))
         teacher = self.active_teacher
         if teacher is None:
-            return _Lesson(None, weight, no_tokens)
+            return None, weight, no_tokens
         is_taught = (gold.tags < 0) | self._tags_with(teacher.labels)[gold.tags]
         weight = numpy.where(gold.is_annotated, self.distillation_weight, 1.0)
         scores: Optional[TeacherScores] = None
@@ -257,7 +243,7 @@ class CRFEntityRecognizer(StructuredPipe):
         all_or_any = numpy.all if self.objective.compares_whole_sequences else numpy.any
         by_doc = numpy.split(is_taught, numpy.cumsum(lengths)[:-1])
         weight[[not all_or_any(is_taught_here) for is_taught_here in by_doc]] = 0
-        return _Lesson(scores, weight, numpy.repeat(weight, lengths) * is_taught)
+        return scores, weight, numpy.repeat(weight, lengths) * is_taught
 
     def to_teach(self, scores: ChainScores, docs: List[Doc], n_heads: Optional[int]) -> ChainScores:
         """See DistillingPipe.to_teach."""

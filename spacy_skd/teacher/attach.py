@@ -1,6 +1,5 @@
 """spacy-skd.attach_teacher.v1: gives the students of a pipeline their teacher."""
 
-from collections import defaultdict
 from copy import copy
 from itertools import tee
 from pathlib import Path
@@ -97,40 +96,56 @@ def attach_teacher(
     """
 
     def before_init(nlp: Language) -> None:
-        names = student_to_teacher or {}
         maps = {name: label_map(name, value) for name, value in (label_maps or {}).items()}
         settings = TeacherSettings(
             align, beam_width, beam_density, beam_temperature, gpu_id, half_precision
         )
+        names = student_to_teacher or {}
         students = _students(nlp, {*names, *maps}, distillation, distillation_weight)
         pipes: Dict[str, TeacherPipe] = {}
-        shared: Dict[Tuple[Path, ...], List[str]] = defaultdict(list)
+        folders: Dict[str, Tuple[Path, ...]] = {}
         for name, student in students.items():
-            folders = _folders(path, name)
+            folders[name] = _folders(path, name)
             several = [
                 make_pipe(folder, names.get(name, name), student, maps.get(name, {}), settings)
-                for folder in folders
+                for folder in folders[name]
             ]
-            _check_alike(folders, several)
+            _check_alike(folders[name], several)
+            _check_cache(cache, folders[name])
             pipes[name] = several[0]
-            shared[folders].append(name)
-            _check_cache(cache, folders)
         remove_block(nlp.config, "before_init", ATTACH_TEACHER)
         if then is not None:
             # First, as it may give the student another tokenizer.
             then(nlp)
-        rules = next(iter(shared))[0] / "tokenizer"
+        rules = next(iter(folders.values()))[0] / "tokenizer"
         if copy_tokenizer and isinstance(nlp.tokenizer, Tokenizer) and rules.is_file():
             nlp.tokenizer.from_disk(rules, exclude=["vocab"])
-        for folders, learners in shared.items():
-            components = [pipes[name].name for name in learners]
-            members = _members(folders, components, nlp, settings)
-            pipeline = TeacherPipeline(members, Path(cache) if cache else None)
-            for name in learners:
-                pipes[name].pipeline = pipeline
-                students[name].set_teacher(pipes[name])
+        _share_pipelines(nlp, pipes, folders, Path(cache) if cache else None)
+        for name, student in students.items():
+            student.set_teacher(pipes[name])
 
     return before_init
+
+
+def _share_pipelines(
+    nlp: Language,
+    pipes: Dict[str, TeacherPipe],
+    folders: Dict[str, Tuple[Path, ...]],
+    cache: Optional[Path],
+) -> None:
+    """Give each of a teacher's components its pipeline. Components of the same folders share one.
+
+    nlp (Language): The student pipeline.
+    pipes (Dict[str, TeacherPipe]): The teacher's components, by the name of the student's.
+    folders (Dict[str, Tuple[Path, ...]]): The folders of the teachers, by the same names.
+    cache (Optional[Path]): The file or folder that keeps scores.
+    """
+    for shared in dict.fromkeys(folders.values()):
+        learners = [pipe for name, pipe in pipes.items() if folders[name] == shared]
+        members = _members(shared, [pipe.name for pipe in learners], nlp, learners[0].settings)
+        pipeline = TeacherPipeline(members, cache)
+        for pipe in learners:
+            pipe.pipeline = pipeline
 
 
 def make_pipe(

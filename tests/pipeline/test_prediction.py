@@ -37,7 +37,7 @@ def test_batches_larger_than_what_is_scored_at_once(
     trained: Language, plain_docs: Any, annotation: Any, monkeypatch: Any
 ) -> None:
     whole = [annotation(doc) for doc in trained.pipe(plain_docs(trained))]
-    monkeypatch.setattr("spacy_skd.pipeline.biaffine_parser._TOKENS_AT_ONCE", 7)
+    monkeypatch.setattr("spacy_skd.decoding.parses._TOKENS_AT_ONCE", 7)
     parts = [annotation(doc) for doc in trained.pipe(plain_docs(trained))]
     assert parts == whole
 
