@@ -13,12 +13,13 @@ from spacy.ml.models import MultiHashEmbed
 from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc, DocBin
 from spacy.training.initialize import init_nlp
-from spacy_skd.teacher.lexicon import Lexicon, WordReader
 from thinc.api import Config
 from typer.testing import CliRunner
 
 from spacy_skd.cli import vectors as vectors_module
 from spacy_skd.cli.vectors import frequent_words, keep_lexicon
+from spacy_skd.lexicon.lexicon import Lexicon
+from spacy_skd.lexicon.word_reader import WordReader
 from spacy_skd.models.spelled_vectors import SpelledVectors
 
 spacy.registry.cli.get_all()

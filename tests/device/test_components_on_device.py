@@ -6,8 +6,8 @@ from typing import Any
 import numpy
 import pytest
 from both_sides import is_on_device, word_vectors
+from helpers.random_outputs import randomize
 from numpy.testing import assert_array_equal
-from random_heads import randomize
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from spacy.vocab import Vocab

@@ -3,8 +3,8 @@
 import numpy
 import pytest
 import torch
-from chain_params import SCHEMES, make_allowed, make_params
-from structures import sequences
+from helpers.chain_params import SCHEMES, make_allowed, make_params
+from helpers.enumeration import sequences
 
 from spacy_skd.distributions import best_sequences
 from spacy_skd.distributions.best_sequences import k_best

@@ -5,10 +5,10 @@ from typing import Any, List, Optional
 import numpy
 import pytest
 import torch
-from chain_params import SCHEMES, make_allowed, make_params
+from helpers.chain_params import SCHEMES, make_allowed, make_params
+from helpers.enumeration import sequences
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structures import sequences
 
 from spacy_skd.distributions import chain, forward_backward
 from spacy_skd.distributions.chain import (

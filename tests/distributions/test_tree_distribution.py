@@ -5,9 +5,9 @@ from typing import List, Tuple
 import numpy
 import pytest
 import torch
+from helpers.enumeration import choices, trees, weights_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structures import choices, trees, weights_of
 
 from spacy_skd.distributions.tree import (
     arc_marginals,

@@ -7,10 +7,10 @@ from typing import Any, Callable, List, Optional, Tuple
 import numpy
 import pytest
 import torch
+from helpers.enumeration import choices, sequences, trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from structures import choices, sequences, trees
 
 from spacy_skd.losses import (
     HardLabels,

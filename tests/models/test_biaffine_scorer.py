@@ -1,6 +1,6 @@
 import numpy
 import pytest
-from layer_checks import (
+from helpers.layer_checks import (
     assert_gradient,
     draw,
     fixed_tok2vec,

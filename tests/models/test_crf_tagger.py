@@ -2,7 +2,7 @@ from itertools import pairwise, product
 
 import numpy
 import pytest
-from layer_checks import assert_gradient, draw, fixed_tok2vec, make_docs, weighted_sum
+from helpers.layer_checks import assert_gradient, draw, fixed_tok2vec, make_docs, weighted_sum
 from numpy.testing import assert_allclose, assert_array_equal
 from thinc.api import Model
 

@@ -1,6 +1,6 @@
 import numpy
 import pytest
-from layer_checks import assert_gradient, draw, weighted_sum
+from helpers.layer_checks import assert_gradient, draw, weighted_sum
 from numpy.testing import assert_allclose, assert_array_equal
 
 from spacy_skd.models import label_scorer

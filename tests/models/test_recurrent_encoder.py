@@ -1,7 +1,7 @@
 import numpy
 import pytest
 import spacy
-from layer_checks import draw, weighted_sum
+from helpers.layer_checks import draw, weighted_sum
 from numpy.testing import assert_allclose
 from spacy.ml.models import MultiHashEmbed, build_Tok2Vec_model
 from spacy.tokens import Doc

@@ -4,8 +4,8 @@ from typing import Any, List
 
 import numpy
 import pytest
+from helpers.random_outputs import randomize
 from numpy.testing import assert_allclose
-from random_heads import randomize
 from spacy.tokens import Doc
 from spacy.training import Example
 

@@ -9,7 +9,7 @@ import numpy
 import pytest
 import spacy
 import srsly
-from random_heads import randomize
+from helpers.random_outputs import randomize
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example

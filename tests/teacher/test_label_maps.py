@@ -8,10 +8,10 @@ import numpy
 import pytest
 import spacy
 import torch
+from helpers.enumeration import sequences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
-from structures import sequences
 
 from spacy_skd.losses import PosteriorKL, StructuralCE, SubstructureKL, TopK
 from spacy_skd.losses.teacher_sequences import FromPotentials

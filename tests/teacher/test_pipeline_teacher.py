@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy
 import pytest
 import spacy
-from open_teacher import OpenTeacher
+from helpers.open_teacher import OpenTeacher
 from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example

@@ -12,9 +12,9 @@ from typing import Any, Callable, List, Optional, Tuple
 import numpy
 import pytest
 import spacy
+from helpers.open_teacher import OpenTeacher
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from open_teacher import OpenTeacher
 from spacy.language import Language
 from spacy.training import Example
 from spacy.util import import_file
@@ -421,7 +421,7 @@ def test_a_full_disk(
     cache: Any = teacher.teacher._cache
     pages = cache._db.execute("PRAGMA page_count").fetchone()[0]
     cache._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.warns(UserWarning, match="cache .* disk that is full: what the teacher reads from"):
+    with pytest.warns(UserWarning, match="cache .* disk that is full: new scores are not kept"):
         found = teacher.scores("parser", examples, None)
     assert_same(found, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
     teacher.scores("parser", examples[:5], None)  # and says so once
@@ -452,7 +452,7 @@ def test_a_cache_that_can_t_be_written(
     teacher = OpenTeacher(cnn_teacher, HEADS, path)
     assert_same(teacher.scores("ner", examples[:3], None), expected)
     assert computed == []
-    with pytest.warns(UserWarning, match="cache .* can't be written: what the teacher reads from"):
+    with pytest.warns(UserWarning, match="cache .* can't be written: new scores are not kept"):
         found = teacher.scores("parser", examples, None)
     assert_same(found, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
     assert list(file.parent.iterdir()) == [file] and file.read_bytes() == before

@@ -2,8 +2,8 @@
 
 import numpy
 import torch
-from structures import Params
 
+from helpers.enumeration import Params
 from spacy_skd.schemes import TagScheme
 
 SCHEMES = [TagScheme("BIO", ["X", "Y"]), TagScheme("BILUO", ["X"])]
