@@ -15,6 +15,7 @@ import spacy
 from helpers.tiny_corpus import SENTENCES, gold_docs, make_doc, make_example, tagged_docs
 from helpers.tiny_pipelines import (
     CNN,
+    CURATED,
     DISTILLATION,
     STOCK,
     make_cnn,

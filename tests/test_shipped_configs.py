@@ -12,7 +12,7 @@ import spacy
 from spacy.util import load_config, load_config_from_str
 
 from spacy_skd.cli.student_template import CONFIGS, Optimize, default_component, render
-from spacy_skd.teacher.factories import KIN
+from spacy_skd.teacher.kinds import KIN
 
 COMPONENTS = {"ner": "crf_ner", "parser": "biaffine_parser"}
 STUDENTS = {

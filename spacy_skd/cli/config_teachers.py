@@ -9,8 +9,9 @@ from thinc.api import Config
 from ..pretraining.callback import PRETRAIN_ENCODERS
 from ..pretraining.vector_pipes import vector_pipes
 from ..teacher.attach import ATTACH_TEACHER
-from ..teacher.factories import KIN, enabled
+from ..teacher.factories import enabled
 from ..teacher.find import find
+from ..teacher.kinds import KIN
 from ..teacher.pipe import TeacherPipe
 from ..teacher.read_ahead import teacher_pipes
 from .student_template import default_component, factory_in, pipeline_config

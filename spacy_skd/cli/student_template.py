@@ -10,8 +10,9 @@ from spacy.language import Language
 from spacy.util import combine_score_weights, load_config, load_config_from_str, registry
 from thinc.api import Config
 
-from ..teacher.factories import ENCODERS, KIN, enabled
+from ..teacher.factories import ENCODERS, enabled
 from ..teacher.find import find
+from ..teacher.kinds import KIN
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 _TEMPLATE = CONFIGS / "student.cfg.jinja"

@@ -7,8 +7,6 @@ from thinc.api import Config
 # Components that set entities, and components that set parses: ours, and spaCy's with a beam.
 ENTITIES = {"ner", "beam_ner", "crf_ner"}
 PARSES = {"parser", "beam_parser", "biaffine_parser"}
-# For each of our factories, the factories that set the same.
-KIN = {"crf_ner": ENTITIES, "biaffine_parser": PARSES}
 
 # The attributes of tokens that components set.
 _ANNOTATION = {"TAG", "POS", "MORPH", "LEMMA", "DEP", "ENT_TYPE", "ENT_IOB", "SENT_START"}

@@ -1,6 +1,6 @@
 """The kinds of components that a student can learn from: a module for each way to read them."""
 
-from typing import Dict, Sequence, Type
+from typing import Dict, FrozenSet, Sequence, Type
 
 from ..pipe import TeacherPipe
 from .annotations import SetEntities, SetParses
@@ -13,4 +13,10 @@ KINDS: Dict[str, Sequence[Type[TeacherPipe]]] = {
     "biaffine_parser": (ArcPotentials, BeamParses, SetParses),
 }
 
-__all__ = ["KINDS"]
+# For each of our factories, the factories of components that set the same.
+KIN: Dict[str, FrozenSet[str]] = {
+    factory: frozenset().union(*(kind.factories or () for kind in kinds))
+    for factory, kinds in KINDS.items()
+}
+
+__all__ = ["KIN", "KINDS"]
