@@ -94,7 +94,7 @@ def read_table(output: str, score_weights: Dict[str, Any]) -> Tuple[int, int]:
     the step, the losses, the scores and the final score.
 
     output (str): What was printed.
-    score_weights (Dict[str, Any]): The config's weights. The scores stand in their order, as percent.
+    score_weights (Dict[str, Any]): The config's weights. The scores, in percent, have their order.
     RETURNS (Tuple[int, int]): The number of updates, and after how many the score was best.
     """
     weights = [weight for weight in score_weights.values() if weight is not None]

@@ -415,8 +415,8 @@ def main(
     ]
     header = ("Corpus", "Docs", "Tokens", "Entities on tokens", "Heads on tokens")
     msg.table(rows, header=header, aligns=("l", *"rrrr"), divider=True)
-    updates = ", ".join(f"{name} {c['training']['max_steps']:,}" for name, c in configs.items())
-    msg.good(f"Configs for {', '.join(sorted(tasks))} ({lang}) in {output_dir}. Updates: {updates}")
+    shown = ", ".join(f"{name} {c['training']['max_steps']:,}" for name, c in configs.items())
+    msg.good(f"Configs for {', '.join(sorted(tasks))} ({lang}) in {output_dir}. Updates: {shown}")
 
 
 if __name__ == "__main__":
