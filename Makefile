@@ -12,9 +12,11 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e ".[transformers,vectors,dev]"
 	touch $@
 
+# Threads that spin while they wait for each other slow a busy machine down
+demo: export OMP_WAIT_POLICY = PASSIVE
 demo: $(INSTALLED)
 	cd project && $(BIN)/python -m spacy project run demo
-	@echo "The table and the readings are in project/metrics/demo, the wheel in project/packages/demo"
+	@echo "The scores and the readings are in project/metrics/demo, the wheel in project/packages/demo"
 
 test: export OMP_NUM_THREADS = 1
 test: $(INSTALLED)

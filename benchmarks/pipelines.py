@@ -18,7 +18,7 @@ from .pairs import Pair, seconds
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
-PROJECT = ROOT / "project"
+PROJECT, EXPERIMENTS = ROOT / "project", ROOT / "experiments"
 TEACHER = PROJECT / "assets" / "teacher"  # the weights of MiniLM
 STEPS, BATCH = 60, 3  # of training, so that spaCy's parser takes the transitions of a trained one
 WORDS = 10_000  # to annotate
@@ -34,8 +34,8 @@ def corpus(split: str) -> Path:
     RETURNS (Path): A .spacy file.
     RAISES (SystemExit): If there is neither.
     """
-    for name in ("ewt", "demo"):
-        path = PROJECT / "corpus" / name / f"{split}.spacy"
+    for folder, name in ((EXPERIMENTS, "ewt"), (PROJECT, "ewt"), (PROJECT, "demo")):
+        path = folder / "corpus" / name / f"{split}.spacy"
         if path.exists():
             return path
     raise SystemExit(
@@ -103,8 +103,8 @@ def trained(ours: bool) -> Language:
 def student() -> Language:
     """RETURNS (Language): The distilled student of the project, else one that is trained a little
     here."""
-    for name in ("ewt", "demo"):
-        path = PROJECT / "training" / name / "fast" / "seed-0" / "model-best"
+    paths = [PROJECT / "training" / name / "fast" / "model-best" for name in ("ewt", "demo")]
+    for path in [EXPERIMENTS / "training" / "ewt" / "fast" / "seed-0" / "model-best", *paths]:
         if path.exists():
             return spacy.load(path)
     return trained(True)

@@ -29,10 +29,10 @@ USUAL_TOKENS, MOST = 204_579, 10.0
 LEAST = {"teacher": 0.5, "student": 0.5, "fast": 0.5, "accurate": 0.5}
 NAMES, DISTILLED = ("baseline", *LEAST), ("fast", "accurate")
 
-# Names of folders that other parts of the workflow write to.
-TAKEN = ("demo", "objectives", "paper", "raw", "stock")
-# What the workflow's own steps make, in English.
-EWT, MASC = ("corpus", "ewt", "train.spacy"), ("corpus", "masc.jsonl")
+# Folders that the experiments write to.
+TAKEN = ("objectives", "paper", "raw", "stock")
+# Corpora that the projects make, and the raw text, which is English.
+MADE, MASC = ("demo", "ewt"), ("corpus", "masc.jsonl")
 
 RULES = {"@tokenizers": "spacy.Tokenizer.v1"}
 # Other ways of taking a language's texts apart, where corpora follow these.
@@ -140,7 +140,8 @@ def check_texts(name: str, lang: str, paths: Dict[str, Path], raw: Optional[Path
     """RAISES (ValueError): If results of another corpus would be replaced, or something be learned
     from texts that are to be evaluated on, or of another language.
     """
-    if name in TAKEN or (name == "ewt" and paths["train"].parts[-3:] != EWT):
+    is_made = paths["train"].parts[-3:] == ("corpus", name, "train.spacy")
+    if name in TAKEN or (name in MADE and not is_made):
         raise ValueError(
             f'The corpus is called "{name}", by which the workflow keeps results of its own: '
             "choose another name (--vars.name)."
@@ -206,16 +207,16 @@ def check_names(name: str, teacher_seed: str, seeds: str, packaged_seed: int) ->
         )
 
 
-def scaled(config: Config, least: float, n_tokens: int) -> Config:
-    """RETURNS (Config): The config with as many updates as the size of the corpus asks for, with as
-    many evaluations as before, and as large a share of the updates to warm up.
+def scaled(config: Config, factor: float) -> Config:
+    """RETURNS (Config): The config with `factor` times as many updates, as many evaluations and the
+    same share of the updates to warm up.
     """
     config = config.copy()
     training = config["training"]
-    factor = min(max(n_tokens / USUAL_TOKENS, least), MOST)
     n_evaluations = training["max_steps"] // training["eval_frequency"]
     for key in ("eval_frequency", "patience"):
-        training[key] = round(training[key] * factor)
+        if training[key]:
+            training[key] = max(1, round(training[key] * factor))
     # After the last update too: spaCy evaluates at multiples alone.
     set_max_steps(config, n_evaluations * training["eval_frequency"])
     rate = config["training"]["optimizer"]["learn_rate"]
@@ -244,6 +245,7 @@ def make_configs(
     n_tokens: int,
     lengths: Dict[str, Dict[str, int]],
     rate: float = 1.0,
+    updates: float = 1.0,
 ) -> Dict[str, Config]:
     """Fit the shipped configs to a corpus.
 
@@ -253,6 +255,7 @@ def make_configs(
     lengths (Dict[str, Dict[str, int]]): Settings for the lengths of docs, by the config's name.
     rate (float): By how much the teacher's learning rate is multiplied; at a lower one its heads
         take more updates of a small corpus.
+    updates (float): By how much all numbers of updates are multiplied.
     RETURNS (Dict[str, Config]): The configs by name, not interpolated.
     """
     configs = {}
@@ -262,10 +265,11 @@ def make_configs(
         config["nlp"]["tokenizer"] = nlp.config["nlp"]["tokenizer"]
         config["initialize"]["tokenizer"] = nlp.config["initialize"]["tokenizer"]
         config = with_lengths(config, lengths[name])
+        factor = updates
         if name in LEAST:
             least = LEAST[name] if name != "teacher" else min(1.0, LEAST[name] / rate**0.5)
-            config = scaled(config, least, n_tokens)
-        configs[name] = config
+            factor *= min(max(n_tokens / USUAL_TOKENS, least), MOST)
+        configs[name] = scaled(config, factor)
     return configs
 
 
@@ -359,6 +363,9 @@ def main(
     teacher_seed: Annotated[str, typer.Option(help="The teacher's seed")] = "0",
     seeds: Annotated[str, typer.Option(help="Seeds, separated by spaces")] = "0",
     packaged_seed: Annotated[int, typer.Option(help="The seed that is packaged")] = 0,
+    updates: Annotated[
+        float, typer.Option(min=0, help="Multiplies all numbers of updates: less for a trial")
+    ] = 1.0,
 ) -> None:
     """Make a config each for teacher, baseline and students, for components that the corpus has
     annotation for. What a later step would fail for is found here.
@@ -381,10 +388,10 @@ def main(
         lengths = lengths_of_docs(corpora["train"], texts, tasks)
         n_tokens = corpora["train"].n_tokens
         if transformer is None:
-            configs = make_configs(nlp, tasks, n_tokens, lengths)
+            configs = make_configs(nlp, tasks, n_tokens, lengths, updates=updates)
         else:
             found = read_transformer(transformer, corpora["train"].words)
-            configs = make_configs(nlp, tasks, n_tokens, lengths, found.rate)
+            configs = make_configs(nlp, tasks, n_tokens, lengths, found.rate, updates)
             configs["teacher"] = for_transformer(configs["teacher"], found)
         if texts is not None:
             for name in DISTILLED:
@@ -409,8 +416,8 @@ def main(
     ]
     header = ("Corpus", "Docs", "Tokens", "Entities on tokens", "Heads on tokens")
     msg.table(rows, header=header, aligns=("l", *"rrrr"), divider=True)
-    updates = ", ".join(f"{name} {c['training']['max_steps']:,}" for name, c in configs.items())
-    msg.good(f"Configs for {', '.join(sorted(tasks))} ({lang}) in {output_dir}. Updates: {updates}")
+    shown = ", ".join(f"{name} {c['training']['max_steps']:,}" for name, c in configs.items())
+    msg.good(f"Configs for {', '.join(sorted(tasks))} ({lang}) in {output_dir}. Updates: {shown}")
 
 
 if __name__ == "__main__":

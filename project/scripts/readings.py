@@ -5,16 +5,15 @@ from typing import Annotated, Dict, List
 
 import spacy
 import typer
-from evaluate import split_arguments
 from spacy.tokens import Doc, DocBin, Token
 from wasabi import msg, table
 
-DIFFERENT = "*"  # before what another pipeline reads otherwise than the first one
+DIFFERENT = "*"  # marks what a pipeline reads differently from the first one
 
 
 def pick_sentences(corpus: Path, n_sentences: int) -> List[str]:
-    """Sentences with an entity, at even distances through the corpus: not those that some
-    pipeline reads well.
+    """Sentences with an entity, at even distances through the corpus. Nothing depends on how well
+    a pipeline reads them.
 
     corpus (Path): A corpus with gold entities and sentences.
     n_sentences (int): How many.
@@ -36,8 +35,8 @@ def describe(token: Token) -> str:
 def compare(docs: Dict[str, Doc]) -> str:
     """One sentence as each pipeline reads it.
 
-    docs (Dict[str, Doc]): The annotated sentence by pipeline name. The first is what the others
-        are compared with.
+    docs (Dict[str, Doc]): The annotated sentence by pipeline name. The others are compared with
+        the first.
     RETURNS (str): A table with a line per token and a column per pipeline.
     """
     (first, doc), *others = docs.items()
@@ -58,27 +57,23 @@ def compare(docs: Dict[str, Doc]) -> str:
 
 def main(
     output: Annotated[Path, typer.Argument(help="Text file to write")],
-    arguments: Annotated[List[str], typer.Argument(help="FILE.spacy NAME=FOLDER ...")],
+    corpus: Annotated[Path, typer.Argument(help="Annotated .spacy file", exists=True)],
+    pipelines: Annotated[List[str], typer.Argument(help="NAME=FOLDER ...")],
     sentences: Annotated[int, typer.Option(min=1, help="How many sentences")] = 3,
 ) -> None:
-    """Print sentences of the corpus, as raw text, as the first seed of each pipeline reads them.
-    What differs from the first pipeline is marked.
+    """Print sentences of the corpus, as raw text, as each pipeline reads them. Mark what differs
+    from the first pipeline.
     """
-    try:
-        corpora, found = split_arguments(arguments)
-    except ValueError as err:
-        msg.fail(str(err), exits=1)
-    pipelines = {name: spacy.load(next(iter(seeds.values()))) for name, seeds in found.items()}
+    folders = dict(argument.split("=", 1) for argument in pipelines)
+    loaded = {name: spacy.load(folder) for name, folder in folders.items()}
     blocks = []
-    for text in pick_sentences(next(iter(corpora.values())), sentences):
-        blocks.append(f"{text}\n{compare({name: nlp(text) for name, nlp in pipelines.items()})}")
+    for text in pick_sentences(corpus, sentences):
+        blocks.append(f"{text}\n{compare({name: nlp(text) for name, nlp in loaded.items()})}")
     shown = "\n".join(blocks)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(shown, encoding="utf8")
     msg.divider("Readings")
-    print(
-        f"label < head [entity]; {DIFFERENT} marks what {next(iter(pipelines))} reads otherwise\n"
-    )
+    print(f"label < head [entity]; {DIFFERENT} marks what differs from {next(iter(loaded))}\n")
     print(shown)
 
 

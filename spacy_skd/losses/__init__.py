@@ -6,7 +6,7 @@ from .arc_likelihood import arc_cross_entropy
 from .best_structures import HardLabels, TopK
 from .chain_likelihood import chain_nll
 from .mix import Mix
-from .objective import DistillationLoss, Objective
+from .objective import DistillationLoss, Objective, compares_whole_sequences
 from .posterior_kl import PosteriorKL
 from .structural_ce import StructuralCE
 from .substructure_kl import SubstructureKL
@@ -44,4 +44,5 @@ __all__ = [
     "accepting",
     "arc_cross_entropy",
     "chain_nll",
+    "compares_whole_sequences",
 ]

@@ -10,7 +10,7 @@ from thinc.types import Floats1d
 
 from ..schemes import ValidTags
 from ..structures import ArcScores, ChainScores, TeacherChain
-from .objective import DistillationLoss
+from .objective import DistillationLoss, compares_whole_sequences
 from .weight import Weight
 
 ScoresT = TypeVar("ScoresT", ChainScores, ArcScores)
@@ -106,7 +106,7 @@ class Mix:
     @property
     def compares_whole_sequences(self) -> bool:
         """RETURNS (bool): Whether all objectives with a weight compare whole sequences."""
-        return all(loss.compares_whole_sequences for loss, _ in self._active())
+        return all(compares_whole_sequences(loss) for loss, _ in self._active())
 
     def _active(self) -> List[Tuple[DistillationLoss, float]]:
         """RETURNS (List[Tuple[DistillationLoss, float]]): The objectives with a weight at present,

@@ -53,12 +53,6 @@ class DistillationLoss(Protocol):
     @property
     def accepts(self) -> FrozenSet[str]: ...
 
-    @property
-    def compares_whole_sequences(self) -> bool:
-        """RETURNS (bool): Whether the objective compares the tag sequences of docs as wholes, so
-        that a doc with a token of weight 0 is left out."""
-        ...
-
     def chain(
         self,
         student_scores: ChainScores,
@@ -114,6 +108,8 @@ class Objective:
     """
 
     accepts: FrozenSet[str] = frozenset({POTENTIALS})
+    # Whether the tag sequences of docs are compared as wholes, so that a doc with a token of weight
+    # 0 is left out.
     compares_whole_sequences = False
     # Whether `chain_loss` takes the teacher's distribution over tag sequences, not potentials.
     reads_sequences = False
@@ -252,6 +248,11 @@ class Objective:
         RETURNS (Tensor): (...), 0 where all classes are left out.
         """
         raise NotImplementedError
+
+
+def compares_whole_sequences(objective: DistillationLoss) -> bool:
+    """RETURNS (bool): See Objective. False for a user's objective that does not say so."""
+    return bool(getattr(objective, "compares_whole_sequences", False))
 
 
 def kinds_for_structures(tree: bool) -> FrozenSet[str]:

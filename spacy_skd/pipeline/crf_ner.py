@@ -12,7 +12,7 @@ from thinc.api import Model
 from thinc.types import Floats1d
 
 from ..decoding import viterbi
-from ..losses import DistillationLoss, chain_nll
+from ..losses import DistillationLoss, chain_nll, compares_whole_sequences
 from ..models.crf_tagger import resize_crf_tagger
 from ..schemes import TagScheme
 from ..structures import (
@@ -240,7 +240,7 @@ class CRFEntityRecognizer(StructuredPipe):
             scores = teacher.scores(examples)
             if scores.known is not None:
                 is_taught &= scores.known
-        all_or_any = numpy.all if self.objective.compares_whole_sequences else numpy.any
+        all_or_any = numpy.all if compares_whole_sequences(self.objective) else numpy.any
         by_doc = numpy.split(is_taught, numpy.cumsum(lengths)[:-1])
         weight[[not all_or_any(is_taught_here) for is_taught_here in by_doc]] = 0
         return scores, weight, numpy.repeat(weight, lengths) * is_taught

@@ -72,7 +72,7 @@ def test_vectors_are_what_the_teacher_sees_of_a_word_alone(
         for pipe in part.pipe_names:
             if pipe in ("tok2vec", "transformer"):
                 alone = loaded.get_pipe(pipe)(alone)
-        head: Any = loaded.get_pipe(reader._component.name)
+        head: Any = loaded.get_pipe(reader.component)
         tok2vec = head.model.get_ref("tok2vec")
         if "list2array" in [layer.name for layer in tok2vec.layers]:
             tok2vec = tok2vec.layers[0]

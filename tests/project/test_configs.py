@@ -96,6 +96,19 @@ def test_a_larger_corpus_takes_more_updates(configs, n_tokens, factor):
         assert rates[0]["total_steps"] == config["training"]["max_steps"]
 
 
+def test_all_numbers_of_updates_are_multiplied(configs):
+    none = {name: {} for name in configs.NAMES}
+    usual, tenth, least = (
+        configs.make_configs(spacy.blank("en"), {"ner"}, 204_579, none, updates=updates)
+        for updates in (1.0, 0.1, 0.0)
+    )
+    for name in configs.NAMES:
+        for key in ("max_steps", "eval_frequency", "patience"):
+            of_usual = usual[name]["training"][key]
+            assert tenth[name]["training"][key] == pytest.approx(of_usual / 10)
+            assert (least[name]["training"][key] > 0) == (of_usual > 0)
+
+
 def test_the_baseline_is_spacy_s_own(configs):
     its = spacy.cli.init_config(lang="en", pipeline=["ner", "parser"], optimize="efficiency")
     ours = load_config(configs.SHIPPED / "baseline.cfg")

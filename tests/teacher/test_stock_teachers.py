@@ -619,7 +619,7 @@ def test_any_component_that_sets_heads(
     student = init_student(settings)
     examples = [gold.make_example(doc) for doc in gold.docs(student.vocab)]
     head = student.get_pipe("parser").teacher
-    scores: Any = head.scores(examples, 4)
+    scores: Any = head.scores(examples)
     for group, blocks in zip(scores.groups, scores.arcs):
         assert (blocks.argmax(2)[:, 1:][group.is_token[:, 1:]] == 1).all()
     # The teacher's own `ner` gives potentials of docs that the rules have not changed.

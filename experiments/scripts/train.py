@@ -1,5 +1,6 @@
-"""Train a pipeline once per seed, each in a process of its own, as `spacy train` does."""
+"""Train a pipeline with several seeds, as `spacy train` does, each seed in a process of its own."""
 
+import io
 import os
 import shutil
 import signal
@@ -10,25 +11,22 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Dict, Iterator, List
+from typing import Annotated, Any, Dict, List, Tuple
 
-import spacy.training.loop
 import srsly
 import typer
 from spacy import util
 from spacy.cli._util import parse_config_overrides, setup_gpu, show_validation_error
 from spacy.language import Language
 from spacy.training.initialize import init_nlp
+from spacy.training.loop import train
 from wasabi import msg
 from weasel.util import get_checksum, get_hash
 
 MODEL_BEST, MODEL_LAST = "model-best", "model-last"
-RUN, LOG = "run.json", "train.log"  # beside model-best: what a finished run was, what it printed
-PROGRESS_INTERVAL = 10  # seconds; spaCy's progress bar stays away where there is no terminal
-TAIL = 20  # lines of the log that are shown where a run failed
-PACKAGES = ("spacy", "spacy_skd", "thinc", "numpy", "torch", "spacy-transformers", "transformers")
+RUN, LOG = "run.json", "train.log"  # beside model-best: the record of a finished run, its output
+TAIL = 20  # lines of the log that are shown if a run fails
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 
 
@@ -82,6 +80,33 @@ def use_precision(nlp: Language, precision: Precision) -> str:
     return Precision.bf16.value
 
 
+class Output(io.StringIO):
+    """Standard output that keeps what it shows."""
+
+    def write(self, text: str) -> int:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return super().write(text)
+
+
+def read_table(output: str, score_weights: Dict[str, Any]) -> Tuple[int, int]:
+    """Read the table that spaCy's console logger prints: a row for each evaluation, with the epoch,
+    the step, the losses, the scores and the final score.
+
+    output (str): What was printed.
+    score_weights (Dict[str, Any]): The config's weights. The scores, in percent, have their order.
+    RETURNS (Tuple[int, int]): The number of updates, and after how many the score was best.
+    """
+    weights = [weight for weight in score_weights.values() if weight is not None]
+    scores: Dict[int, float] = {}
+    for cells in map(str.split, output.splitlines()):
+        if len(cells) > len(weights) + 2 and cells[0].isdecimal() and cells[1].isdecimal():
+            columns = cells[-len(weights) - 1 : -1]
+            # The final score itself has two decimals only.
+            scores[int(cells[1])] = sum(w * float(x) for w, x in zip(weights, columns) if w)
+    return max(scores) + 1, max(scores, key=scores.__getitem__) + 1
+
+
 def train_seed(
     config_path: Path,
     seed_dir: Path,
@@ -91,31 +116,18 @@ def train_seed(
     precision: Precision,
     gpu_id: int,
 ) -> None:
-    """Train in this process, keep `model-best` alone, and write `run.json`: what
-    `spacy.cli.train.train` does, which hides the pipeline and the steps.
+    """Train in this process, keep `model-best` alone and write `run.json`. These are the steps of
+    `spacy.cli.train.train`, which has no place for the precision between initialization and
+    training.
 
     config_path (Path): The training config.
     seed_dir (Path): The folder to write to.
-    seed (int): Takes the place of `training.seed`.
+    seed (int): Replaces `training.seed`.
     overrides (Dict[str, Any]): Settings that replace those of the config.
-    precision (Precision): What transformers are trained in.
+    precision (Precision): The precision of transformers in training.
     gpu_id (int): The GPU, or -1 for the CPU.
     """
     start = time.perf_counter()
-    steps: List[Dict[str, Any]] = []
-    train_while_improving = spacy.training.loop.train_while_improving
-
-    def recorded(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        shown = time.perf_counter()
-        for batch, info, is_best in train_while_improving(*args, **kwargs):
-            if is_best is None and steps and steps[-1]["score"] is None:
-                steps.pop()  # of the steps without an evaluation, the last one is enough
-            steps.append({key: info[key] for key in ("step", "epoch", "words", "score")})
-            yield batch, info, is_best
-            if is_best is None and time.perf_counter() - shown > PROGRESS_INTERVAL:
-                print(f"... update {info['step']}, {info['words']} words, {info['seconds']} s")
-                shown = time.perf_counter()
-
     run_hash = fingerprint(config_path, overrides, precision.value)
     setup_gpu(gpu_id)
     with show_validation_error(config_path):
@@ -124,36 +136,25 @@ def train_seed(
     with show_validation_error(config_path, hint_fill=False):
         nlp = init_nlp(config, use_gpu=gpu_id)
     used = use_precision(nlp, precision)
-    (seed_dir / RUN).unlink(missing_ok=True)  # what lies there is about to be replaced
-    spacy.training.loop.train_while_improving = recorded
-    spacy.training.loop.train(nlp, seed_dir, use_gpu=gpu_id)
+    (seed_dir / RUN).unlink(missing_ok=True)  # model-best is about to be replaced
+    output = Output()
+    train(nlp, seed_dir, use_gpu=gpu_id, stdout=output)
     shutil.rmtree(seed_dir / MODEL_LAST)
-    evaluated = [step for step in steps if step["score"] is not None]
-    best = max(evaluated, key=lambda step: step["score"])  # the first one, as in spaCy
+    weights = nlp.config["training"]["score_weights"]
+    updates, best_updates = read_table(output.getvalue(), weights)
+    scores = srsly.read_json(seed_dir / MODEL_BEST / "meta.json")["performance"]
     run = {
         "seed": seed,
         "fingerprint": run_hash,
-        "updates": steps[-1]["step"] + 1,
-        "epochs": steps[-1]["epoch"] + 1,
-        "words": steps[-1]["words"],
-        "best_updates": best["step"] + 1,
-        "score": best["score"],
-        "scores": srsly.read_json(seed_dir / MODEL_BEST / "meta.json")["performance"],
+        "updates": updates,
+        "best_updates": best_updates,
+        "score": sum(scores[key] * weight for key, weight in weights.items() if weight),
+        "scores": scores,
         "seconds": round(time.perf_counter() - start, 1),
-        "config": config_path.name,
         "overrides": overrides,
         "precision": used,
-        "versions": dict(installed_versions()),
     }
     srsly.write_json(seed_dir / RUN, run)
-
-
-def installed_versions() -> Iterator[Any]:
-    for package in PACKAGES:
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            continue
 
 
 def stream(command: List[str], log_path: Path, prefix: str, processes: List[Any]) -> int:
