@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, FrozenSet, List, Optional, Tuple
 
 from ..schemes import ValidTags
 from ..structures import STRUCTURE
-from .objective import Objective, kinds_for_structures
+from .objective import StructureObjective
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .tensors import ChainTensors
 
 
-class TopK(Objective):
+class TopK(StructureObjective):
     """Learn the teacher's k best structures as if they were gold, weighted by the teacher's
     probabilities, which are normalized to sum to 1.
 
@@ -28,19 +28,12 @@ class TopK(Objective):
     """
 
     compares_whole_sequences = True
-    reads_sequences = True
 
     def __init__(self, k: int = 5, tree: bool = False, label_heads: Optional[int] = 4) -> None:
-        super().__init__(label_heads)
+        super().__init__(tree, label_heads)
         if k < 1:
             raise ValueError(f"k is {k}, but has to be 1 or more.")
         self.k = k
-        self.tree = tree
-
-    @property
-    def accepts(self) -> FrozenSet[str]:  # type: ignore[override]
-        """RETURNS (FrozenSet[str]): See DistillationLoss."""
-        return kinds_for_structures(self.tree)
 
     def chain_loss(
         self,

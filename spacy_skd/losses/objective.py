@@ -255,11 +255,26 @@ def compares_whole_sequences(objective: DistillationLoss) -> bool:
     return bool(getattr(objective, "compares_whole_sequences", False))
 
 
-def kinds_for_structures(tree: bool) -> FrozenSet[str]:
-    """RETURNS (FrozenSet[str]): The kinds of scores from which an objective on whole sequences, or
-    whole trees, can learn. The probabilities of arcs are not enough for trees."""
-    sequences = frozenset({POTENTIALS, FINER_POTENTIALS, SEQUENCES})
-    return sequences if tree else sequences | {ARC_MARGINALS}
+class StructureObjective(Objective):
+    """The base class of objectives on whole structures: tag sequences, and heads or trees.
+
+    tree (bool): For parsers: over single-root trees; otherwise over the head of each token,
+        independent of the others.
+    label_heads (Optional[int]): See Objective.
+    """
+
+    reads_sequences = True
+
+    def __init__(self, tree: bool, label_heads: Optional[int]) -> None:
+        super().__init__(label_heads)
+        self.tree = tree
+
+    @property
+    def accepts(self) -> FrozenSet[str]:  # type: ignore[override]
+        """RETURNS (FrozenSet[str]): See DistillationLoss. The probabilities of arcs are not enough
+        for trees."""
+        sequences = frozenset({POTENTIALS, FINER_POTENTIALS, SEQUENCES})
+        return sequences if self.tree else sequences | {ARC_MARGINALS}
 
 
 def checked_temperature(temperature: float) -> float:

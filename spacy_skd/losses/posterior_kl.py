@@ -1,10 +1,10 @@
 """spacy-skd.PosteriorKL.v1: match the posterior probabilities of tags and heads."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, FrozenSet, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from ..schemes import ValidTags
-from .objective import Objective, checked_temperature, kinds_for_structures
+from .objective import StructureObjective, checked_temperature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SMALLEST = 1e-30
 
 
-class PosteriorKL(Objective):
+class PosteriorKL(StructureObjective):
     """Match posteriors: tau^2 KL(teacher || student) of the probabilities of each token's tag, or
     of each token's head.
 
@@ -34,19 +34,11 @@ class PosteriorKL(Objective):
     RAISES (ValueError): If the temperature is 0 or less.
     """
 
-    reads_sequences = True
-
     def __init__(
         self, temperature: float = 1.0, tree: bool = False, label_heads: Optional[int] = 4
     ) -> None:
-        super().__init__(label_heads)
+        super().__init__(tree, label_heads)
         self.temperature = checked_temperature(temperature)
-        self.tree = tree
-
-    @property
-    def accepts(self) -> FrozenSet[str]:  # type: ignore[override]
-        """RETURNS (FrozenSet[str]): See DistillationLoss."""
-        return kinds_for_structures(self.tree)
 
     def chain_loss(
         self,

@@ -1,9 +1,9 @@
 """spacy-skd.StructuralCE.v1: match the distribution over whole structures, exactly."""
 
-from typing import TYPE_CHECKING, FrozenSet, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from ..schemes import ValidTags
-from .objective import Objective, kinds_for_structures
+from .objective import StructureObjective
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .tensors import ChainTensors
 
 
-class StructuralCE(Objective):
+class StructuralCE(StructureObjective):
     """Match whole structures: KL(teacher || student) of the distributions over them, exactly.
 
     The cross-entropy of Wang et al. 2021, "Structural Knowledge Distillation: Tractably Distilling
@@ -28,16 +28,9 @@ class StructuralCE(Objective):
     """
 
     compares_whole_sequences = True
-    reads_sequences = True
 
     def __init__(self, tree: bool = False, label_heads: Optional[int] = 4) -> None:
-        super().__init__(label_heads)
-        self.tree = tree
-
-    @property
-    def accepts(self) -> FrozenSet[str]:  # type: ignore[override]
-        """RETURNS (FrozenSet[str]): See DistillationLoss."""
-        return kinds_for_structures(self.tree)
+        super().__init__(tree, label_heads)
 
     def chain_loss(
         self,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, FrozenSet, List, Optional, Sequence, Tuple, Type
+from typing import Any, ClassVar, FrozenSet, List, Optional, Sequence, Tuple, Type
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -11,9 +11,6 @@ from spacy.training import Example
 from ..structures.teacher_output import TeacherOutput
 from .lazy_pipeline import LazyPipeline
 from .settings import TeacherSettings
-
-if TYPE_CHECKING:
-    from .pipeline import TeacherPipeline
 
 
 @dataclass
@@ -41,8 +38,9 @@ class TeacherPipe(ABC):
     own_labels: Tuple[str, ...] = ()
     labels: Tuple[str, ...] = ()
     settings: TeacherSettings = field(default_factory=TeacherSettings)
-    # Set by `attach_teacher`, once it is known which components share a pipeline.
-    pipeline: "TeacherPipeline" = None  # type: ignore[assignment]
+    # Set by `attach_teacher`, once it is known which components share a pipeline. The type is not
+    # named, since its module imports this one.
+    pipeline: Any = None
 
     def __post_init__(self) -> None:
         self.labels = self.labels or self.own_labels
