@@ -50,12 +50,12 @@ MODE = "gold_tokens"
 
 def variants() -> Dict[str, List[str]]:
     """RETURNS (Dict[str, List[str]]): The parts of each student, by what it is called."""
-    found: Dict[str, List[str]] = {ALONE: []}
-    found.update({f"+ {', '.join(parts)}": parts for parts in ON_THEIR_OWN})
-    found[WHOLE] = list(PARTS)
+    parts_of: Dict[str, List[str]] = {ALONE: []}
+    parts_of.update({f"+ {', '.join(parts)}": parts for parts in ON_THEIR_OWN})
+    parts_of[WHOLE] = list(PARTS)
     for parts in LEFT_OUT:
-        found[f"- {', '.join(parts)}"] = [part for part in PARTS if part not in parts]
-    return found
+        parts_of[f"- {', '.join(parts)}"] = [part for part in PARTS if part not in parts]
+    return parts_of
 
 
 def make_config(path: Path, parts: Collection[str], steps: int) -> Config:
@@ -128,36 +128,36 @@ def train(
 
 def collect(paths: Dict[str, Path], seeds: str, corpus: Path) -> Dict[str, Dict[str, Any]]:
     """RETURNS (Dict[str, Dict[str, Any]]): Summaries of the seeds by variant and metric."""
-    found: Dict[str, Dict[str, Any]] = {}
+    by_variant: Dict[str, Dict[str, Any]] = {}
     for name, path in paths.items():
         scores = [
             evaluate(folder, {"dev": corpus}, f"{name} {seed}")["splits"]["dev"][MODE]
             for seed, folder in find_seeds(path, seeds).items()
         ]
-        found[name] = {
+        by_variant[name] = {
             metric: summarize([score[metric] for score in scores])
             for metric in METRICS
             if all(score.get(metric) is not None for score in scores)
         }
-    return found
+    return by_variant
 
 
-def make_rows(found: Dict[str, Dict[str, Any]]) -> List[List[str]]:
+def make_rows(by_variant: Dict[str, Dict[str, Any]]) -> List[List[str]]:
     """RETURNS (List[List[str]]): A row for each variant: each metric, and its gain over gold alone
     where it adds a part, or what is lost where one is left out.
     """
     rows = []
-    for name, summaries in found.items():
+    for name, summaries in by_variant.items():
         row = [name]
         for metric in METRICS:
             if metric not in summaries:
                 continue
             gain = ""
             if name.startswith("- "):
-                gain = format_gain(find_gain(summaries[metric], found[WHOLE][metric]))
+                gain = format_gain(find_gain(summaries[metric], by_variant[WHOLE][metric]))
                 gain = "no loss" if gain == "no gain" else gain.replace("+", "-")
             elif name != ALONE:
-                gain = format_gain(find_gain(found[ALONE][metric], summaries[metric]))
+                gain = format_gain(find_gain(by_variant[ALONE][metric], summaries[metric]))
             row += [format_score(summaries[metric]), gain]
         rows.append(row)
     return rows
@@ -197,10 +197,10 @@ def main(
     parts_of = variants()
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         paths = dict(zip(parts_of, pool.map(run, parts_of.items()), strict=True))
-    found = collect(paths, seeds, dev)
-    shown = [title for metric, title in METRICS.items() if metric in found[WHOLE]]
+    by_variant = collect(paths, seeds, dev)
+    shown = [title for metric, title in METRICS.items() if metric in by_variant[WHOLE]]
     header = ["", *(cell for title in shown for cell in (title, ""))]
-    rows = make_rows(found)
+    rows = make_rows(by_variant)
     table = MarkdownRenderer().table(rows, header, aligns=["l", *"r" * (len(header) - 1)])
     note = (
         f"{len(seeds.split())} seeds of {steps:,} updates each, on gold tokens of dev; mean ± "
@@ -209,7 +209,7 @@ def main(
         "seed."
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    srsly.write_json(output, {"steps": steps, "variants": found})
+    srsly.write_json(output, {"steps": steps, "variants": by_variant})
     readme = place_of("ablation", readme, output.parent)
     write_section(readme, "ablation", "ablation", f"{note}\n\n{table}")
     msg.table(rows, header=header, divider=True)

@@ -20,12 +20,12 @@ Pipelines = Dict[str, Dict[str, Path]]  # folders by name and seed
 
 
 def find_seeds(path: Path, asked: Optional[str] = None) -> Dict[str, Path]:
-    """The trained pipelines of a folder. A seed without a record has not been trained to the end.
+    """Find the trained pipelines of a folder. A seed without a record is not complete.
 
-    path (Path): A folder that `train.py` wrote, or a pipeline's own.
-    asked (Optional[str]): The seeds to take, with spaces between them; None: all.
-    RETURNS (Dict[str, Path]): Pipeline folders by seed; a pipeline of its own has the seed "-".
-    RAISES (ValueError): Where there is none, or not all that are asked for.
+    path (Path): A folder that `train.py` wrote, or the folder of a pipeline.
+    asked (Optional[str]): The seeds to take, separated by spaces; None: all.
+    RETURNS (Dict[str, Path]): Pipeline folders by seed; a single pipeline has the seed "-".
+    RAISES (ValueError): If there is no pipeline, or if a seed is missing.
     """
     if (path / "meta.json").exists():
         return {"-": path}
@@ -42,14 +42,14 @@ def find_seeds(path: Path, asked: Optional[str] = None) -> Dict[str, Path]:
 def split_arguments(
     arguments: List[str], seeds: Optional[str] = None
 ) -> Tuple[Dict[str, Path], Pipelines]:
-    """Tell corpora, [SPLIT=]FILE.spacy, from pipelines, NAME=FOLDER.
+    """Separate corpora, [SPLIT=]FILE.spacy, from pipelines, NAME=FOLDER.
 
-    arguments (List[str]): What is given on the command line.
-    seeds (Optional[str]): Which of the pipelines' seeds to take, with spaces between them.
-    RETURNS (Tuple[Dict[str, Path], Pipelines]): The corpora by split, which is a file's stem unless
-        it is told, and the pipelines.
-    RAISES (ValueError): Where one of them does not exist, a kind is missing or two corpora have one
-        name.
+    arguments (List[str]): The arguments of the command line.
+    seeds (Optional[str]): The seeds to take, separated by spaces.
+    RETURNS (Tuple[Dict[str, Path], Pipelines]): The corpora by split (by default the file's stem),
+        and the pipelines.
+    RAISES (ValueError): If one of them does not exist, if there are no corpora or no pipelines, or
+        if two corpora have the same name.
     """
     corpora: Dict[str, Path] = {}
     pipelines: Pipelines = {}

@@ -73,12 +73,12 @@ def collect(pipelines: Dict[str, Any], better: str = FAST, against: str = PLAIN)
     """Summarize each metric over seeds, with the gain of one pipeline and the teacher's share.
 
     pipelines (Dict[str, Any]): What `evaluate.py` wrote: results by pipeline name and seed.
-    better (str): The pipeline whose gain is told.
-    against (str): The one that it is compared with.
-    RETURNS (Dict[str, Any]): By split, mode and metric: summaries by pipeline name, `gain` and,
-        where a teacher was evaluated, `share` by pipeline name; where spaCy's own pipeline was too
-        and is worse, `closed`, what part of the gap between the two the others close. Metrics
-        without scores are left out.
+    better (str): The pipeline whose gain is calculated.
+    against (str): The pipeline to compare it with.
+    RETURNS (Dict[str, Any]): By split, mode and metric: summaries by pipeline name and `gain`. If a
+        teacher was evaluated, also `share` of its score by pipeline name. If spaCy's own pipeline
+        was too and is worse, also `closed`, the part of the gap between these two that the others
+        close. Metrics without scores are left out.
     """
     first = next(iter(next(iter(pipelines.values())).values()))
     table: Dict[str, Any] = {}
@@ -173,8 +173,8 @@ def describe_runs(pipelines: Dict[str, Any], sources: Dict[str, Any]) -> List[st
 
 
 def write_section(path: Path, name: str, title: str, section: str) -> None:
-    """Replace what a Markdown file has between `<!-- table:NAME -->` and `<!-- end -->`; where it
-    lacks them, or does not exist, add them under a heading. The file appears whole or not at all.
+    """Replace the text of a Markdown file between `<!-- table:NAME -->` and `<!-- end -->`. If the
+    file lacks them, or does not exist, add them under a heading. The file is written as a whole.
     """
     start, end = f"<!-- table:{name} -->", "<!-- end -->"
     text = path.read_text(encoding="utf8") if path.exists() else ""
@@ -204,8 +204,8 @@ def main(
         Path, typer.Argument(help="Markdown file to write the table into, if it has a place for it")
     ],
     command: Annotated[str, typer.Option(help="The command that the table names")],
-    better: Annotated[str, typer.Option(help="Whose gain is told")] = FAST,
-    against: Annotated[str, typer.Option(help="What it is compared with")] = PLAIN,
+    better: Annotated[str, typer.Option(help="The pipeline whose gain is shown")] = FAST,
+    against: Annotated[str, typer.Option(help="The pipeline to compare it with")] = PLAIN,
 ) -> None:
     """Print the table and write it into README, or else into METRICS_DIR/README.md, and all its
     numbers into METRICS_DIR/table.json.

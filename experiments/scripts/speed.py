@@ -42,13 +42,13 @@ def read_texts(corpus: Path, n_words: int) -> List[str]:
 def measure(
     pipelines: Dict[str, Language], texts: List[str], n_rounds: int
 ) -> Dict[str, List[float]]:
-    """Time the pipelines in turns, there and back, so that what else the machine does meets all of
-    them alike.
+    """Time the pipelines in turns, forwards and backwards, so that other work on the machine
+    affects all of them equally.
 
     pipelines (Dict[str, Language]): The pipelines by name.
-    texts (List[str]): What they annotate, tokenization included.
-    n_rounds (int): How many rounds count; one round before them does not.
-    RETURNS (Dict[str, List[float]]): Tokens that are no whitespace per second, of each round.
+    texts (List[str]): The texts to tokenize and annotate.
+    n_rounds (int): How many rounds count, after one that does not.
+    RETURNS (Dict[str, List[float]]): For each round, tokens per second without whitespace.
     """
     speeds: Dict[str, List[float]] = {name: [] for name in pipelines}
     for i in range(n_rounds + 1):
@@ -72,7 +72,7 @@ def main(
 ) -> None:
     """Time the first seed of each pipeline on raw text, on the CPU, on one thread.
 
-    What counts is the fastest round: all that comes between makes a round slower, nothing faster.
+    The fastest round counts: other work on the machine makes a round slower, never faster.
     """
     try:
         corpora, found = split_arguments(arguments, seeds)

@@ -31,13 +31,13 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_N
 
 
 def fingerprint(config_path: Path, overrides: Dict[str, Any], precision: str) -> str:
-    """A hash of all that a run depends on but the seed and the code: the config with its
-    overrides, and the contents of the files and folders that its paths and the overrides name.
+    """RETURNS (str): A hash of all that a run depends on except for the seed and the code: the
+    config with the overrides, and the contents of the files and folders that they name.
     """
     config = util.load_config(config_path, overrides=overrides, interpolate=False)
     config["training"].pop("seed", None)
     settings = {**config.interpolate().get("paths", {}), **overrides}
-    # A cache is filled by the run, and makes no difference to what comes out.
+    # The run fills the cache, which makes no difference to the result.
     values = [value for name, value in settings.items() if not name.endswith("cache")]
     inputs = sorted({v for v in values if isinstance(v, str) and v and Path(v).exists()})
     checksums = {path: get_checksum(path) for path in inputs}
@@ -45,14 +45,14 @@ def fingerprint(config_path: Path, overrides: Dict[str, Any], precision: str) ->
 
 
 def is_complete(seed_dir: Path, run_hash: str) -> bool:
-    """Whether a folder holds a finished run of just this config and data."""
+    """RETURNS (bool): Whether a folder contains a finished run of this config and data."""
     path = seed_dir / RUN
     complete = path.exists() and (seed_dir / MODEL_BEST).exists()
     return complete and srsly.read_json(path)["fingerprint"] == run_hash
 
 
 class Precision(str, Enum):
-    """What transformers are trained in. `auto`: bfloat16, where the device is fast at it."""
+    """The precision of transformers in training. `auto` is bfloat16 if the device is fast at it."""
 
     auto = "auto"
     bf16 = "bf16"
@@ -60,11 +60,11 @@ class Precision(str, Enum):
 
 
 def use_precision(nlp: Language, precision: Precision) -> str:
-    """Let a pipeline's transformers, if there are any, compute in some precision.
+    """Set the precision of a pipeline's transformers, if it has any.
 
     nlp (Language): The pipeline.
-    precision (Precision): What is asked for.
-    RETURNS (str): What it has come to.
+    precision (Precision): The precision.
+    RETURNS (str): The precision that is used, bf16 or float32.
     """
     if precision == Precision.float32:
         return precision.value
@@ -158,12 +158,12 @@ def train_seed(
 
 
 def stream(command: List[str], log_path: Path, prefix: str, processes: List[Any]) -> int:
-    """Run a command, and show and log its output line by line as it comes.
+    """Run a command, and show and log the output line by line.
 
     command (List[str]): The command.
-    log_path (Path): The file that gets all the output.
-    prefix (str): What each line shown begins with.
-    processes (List[Any]): The process is added to it.
+    log_path (Path): The log file.
+    prefix (str): The beginning of each line on the screen.
+    processes (List[Any]): The process is appended to this list.
     RETURNS (int): The exit status.
     """
     process = subprocess.Popen(
@@ -182,15 +182,15 @@ def stream(command: List[str], log_path: Path, prefix: str, processes: List[Any]
 def train_seeds(
     config_path: Path, output_dir: Path, seeds: List[int], arguments: List[str], *, jobs: int
 ) -> List[int]:
-    """Train each seed in a process of its own, `jobs` at a time. Where one fails, those that run
-    are finished and no other is started.
+    """Train each seed in a separate process. If one fails, those that run are finished and no other
+    is started.
 
     config_path (Path): The training config.
-    output_dir (Path): Seed N goes to its subfolder `seed-N`.
+    output_dir (Path): Seed N goes to the subfolder `seed-N`.
     seeds (List[int]): The seeds.
     arguments (List[str]): Further arguments of each process.
     jobs (int): How many run at a time.
-    RETURNS (List[int]): The exit status of each seed; 0 for those that were not started, too.
+    RETURNS (List[int]): The exit status of each seed, 0 for seeds that were not started.
     """
     processes: List[subprocess.Popen] = []
     failed = False
@@ -234,13 +234,13 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="How many seeds train at a time")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of each")] = 1,
     precision: Annotated[
-        Precision, typer.Option(help="What transformers are trained in")
+        Precision, typer.Option(help="Precision of transformers")
     ] = Precision.auto,
     gpu_id: Annotated[int, typer.Option(help="GPU ID or -1 for CPU")] = -1,
     seed: Annotated[int, typer.Option(help="One seed, here and now", hidden=True)] = -1,
 ) -> None:
-    """Train one pipeline per seed, with the config's settings replaced by further arguments of the
-    form --section.setting VALUE. Seeds that are complete already are left alone.
+    """Train one pipeline per seed. Further arguments of the form --section.setting VALUE replace
+    settings of the config. Complete seeds are not trained again.
     """
     overrides = parse_config_overrides(list(ctx.args))
     if seed >= 0:
@@ -254,7 +254,7 @@ def main(
         msg.info(f"{output_dir / f'seed-{n}'} is complete already")
     todo = [n for n in asked if n not in complete]
     os.environ.update(dict.fromkeys(THREADS, str(threads)))
-    # Threads that spin while they wait for each other make a busy machine several times slower.
+    # Threads that spin while they wait for each other slow a busy machine down several times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [*ctx.args, "--gpu-id", str(gpu_id), "--precision", precision.value]
     statuses = train_seeds(config_path, output_dir, todo, arguments, jobs=min(jobs, len(todo) or 1))
@@ -270,7 +270,7 @@ def main(
             )
     if any(statuses):
         sys.exit(1)
-    # Those without a record are left alone: they may be in training elsewhere.
+    # Seeds without a record stay: another process may be training them.
     for path in sorted(output_dir.glob(f"seed-*/{RUN}")):
         if srsly.read_json(path)["fingerprint"] != run_hash:
             msg.warn(f"Removing {path.parent}: it was trained from another config or other data")

@@ -1,5 +1,5 @@
-"""Make training configs for a corpus: for what it annotates, its language, its texts, its size, and
-for the teacher's transformer."""
+"""Make training configs that fit a corpus (its annotation, language, texts and size) and the
+teacher's transformer."""
 
 import os
 import re
@@ -22,9 +22,9 @@ from spacy_skd.sentence_counts import JOIN_LENGTH, are_single_sentences
 
 SHIPPED = Path(__file__).parents[2] / "configs"
 
-# The shipped numbers of updates are for a corpus of so many tokens, EWT's. A larger one takes as
-# many times more, a smaller one takes fewer, down to such a share: raw text is as much as before,
-# and a teacher's heads start at random. spaCy's own pipeline ends by its patience.
+# The shipped numbers of updates are for a corpus of the size of EWT. They grow with the corpus, to
+# MOST times as many, and shrink to a share in LEAST only: the raw text does not shrink, and the
+# teacher's output layers start at random. spaCy's own pipeline stops by its patience.
 USUAL_TOKENS, MOST = 204_579, 10.0
 LEAST = {"teacher": 0.5, "student": 0.5, "fast": 0.5, "accurate": 0.5}
 NAMES, DISTILLED = ("baseline", *LEAST), ("fast", "accurate")
@@ -35,27 +35,27 @@ TAKEN = ("objectives", "paper", "raw", "stock")
 MADE, MASC = ("demo", "ewt"), ("corpus", "masc.jsonl")
 
 RULES = {"@tokenizers": "spacy.Tokenizer.v1"}
-# Other ways of taking a language's texts apart, where corpora follow these.
+# Other tokenizers of a language, which its corpora may follow.
 OTHERS: Dict[str, List[Dict[str, Any]]] = {
     "zh": [{"@tokenizers": "spacy.zh.ChineseTokenizer", "segmenter": "jieba"}]
 }
 WHAT = {"ner": "entities", "parser": "heads"}
-# Where fewer entities, or heads, are on tokens of the tokenizer, it is worth a word; where fewer
-# are, there is nothing to be learned.
+# The shares of entities or of heads that fit the tokenizer: below the first there is a warning,
+# below the second nothing is trained.
 WORTH_A_WORD, ENOUGH = 0.95, 0.5
 
-# Docs are cut where long ones make updates so many times as large as they should be.
+# Docs are cut if long ones make updates TOO_LARGE times as large as they should be.
 TOO_LARGE = 2.0
-# Also where one is longer than those of EWT and MASC, which are no trouble: it is an update on its
-# own, of which a transformer takes a third of a megabyte a token and more. Of annotated and of raw
-# text, and to what they are cut then.
+# They are also cut, to CUT tokens, if one is longer than those of EWT (annotated) or MASC (raw),
+# which cause no trouble: such a doc is an update on its own, and a transformer takes a third of a
+# megabyte and more for a token.
 LONGEST, LONGEST_RAW, CUT = 8_000, 25_000, 2_000
 
 
 def blank(lang: str) -> Language:
-    """RETURNS (Language): A blank pipeline with the language's tokenizer or, with a warning, where
-    that needs a library that is missing, with the one by rules.
-    RAISES (ImportError): If there is no such language.
+    """RETURNS (Language): A blank pipeline with the language's tokenizer. If that needs a library
+        that is missing, it has the tokenizer by rules, and there is a warning.
+    RAISES (ImportError): If spaCy does not have the language.
     """
     util.get_lang_class(lang)
     try:
@@ -66,13 +66,13 @@ def blank(lang: str) -> Language:
 
 
 def read_corpora(paths: Dict[str, Path], lang: str) -> Tuple[Language, Dict[str, Contents]]:
-    """Read corpora with the language's tokenizer, or, where it makes other tokens than these have,
-    with the one that makes most of theirs.
+    """Read corpora with the language's tokenizer. If it makes other tokens than the corpora have,
+    use the tokenizer that makes most of their tokens.
 
     paths (Dict[str, Path]): .spacy files, by split.
     lang (str): The language's code.
-    RETURNS (Tuple[Language, Dict[str, Contents]]): A blank pipeline, and what is in them.
-    RAISES (ValueError): If they can't be read.
+    RETURNS (Tuple[Language, Dict[str, Contents]]): A blank pipeline, and the contents by split.
+    RAISES (ValueError): If a corpus can't be read.
     """
 
     def read(nlp: Language) -> Tuple[float, Language, Dict[str, Contents]]:
@@ -89,7 +89,7 @@ def read_corpora(paths: Dict[str, Path], lang: str) -> Tuple[Language, Dict[str,
                 other = read(spacy.blank(lang, config={"nlp": {"tokenizer": tokenizer}}))
             except ImportError:
                 continue
-            best = max(best, other, key=lambda found: found[0])
+            best = max(best, other, key=lambda result: result[0])
     if best is not usual:
         tokenizer = best[1].config["nlp"]["tokenizer"]
         msg.info(f"Texts are taken apart as the corpora are: {tokenizer}")
@@ -97,14 +97,14 @@ def read_corpora(paths: Dict[str, Path], lang: str) -> Tuple[Language, Dict[str,
 
 
 def tasks_of(corpora: Dict[str, Contents], paths: Dict[str, Path], lang: str) -> Set[str]:
-    """What pipelines can be trained and evaluated for. Of what hardly any is on tokens of the
-    language's tokenizer, is left out, with a warning.
+    """Find the components that can be trained and evaluated. A task is left out, with a warning, if
+    few of its annotations fit the language's tokenizer.
 
     corpora (Dict[str, Contents]): "train", "dev" and "test".
-    paths (Dict[str, Path]): Theirs.
+    paths (Dict[str, Path]): The files of the corpora.
     lang (str): The language's code.
     RETURNS (Set[str]): "ner", "parser", or both.
-    RAISES (ValueError): If there is nothing.
+    RAISES (ValueError): If no task is left.
     """
     annotated = set(corpora["train"].kept)
     if not annotated:
@@ -137,8 +137,8 @@ def tasks_of(corpora: Dict[str, Contents], paths: Dict[str, Path], lang: str) ->
 
 
 def check_texts(name: str, lang: str, paths: Dict[str, Path], raw: Optional[Path]) -> None:
-    """RAISES (ValueError): If results of another corpus would be replaced, or something be learned
-    from texts that are to be evaluated on, or of another language.
+    """RAISES (ValueError): If results of another corpus would be replaced, or if the raw text
+    contains dev or test or is in another language.
     """
     is_made = paths["train"].parts[-3:] == ("corpus", name, "train.spacy")
     if name in TAKEN or (name in MADE and not is_made):
@@ -163,17 +163,17 @@ def check_texts(name: str, lang: str, paths: Dict[str, Path], raw: Optional[Path
 
 
 def warn_of_texts(corpora: Dict[str, Contents], raw: Optional[Contents]) -> None:
-    """Warn of what makes scores other than they should be.
+    """Warn of texts and labels that make scores wrong.
 
     corpora (Dict[str, Contents]): "train", "dev" and "test".
     raw (Optional[Contents]): Raw text.
     """
     learned = corpora["train"].texts | (raw.texts if raw is not None else set())
     for split in ("dev", "test"):
-        if known := corpora[split].texts & learned:
+        if shared := corpora[split].texts & learned:
             msg.warn(
                 f"Texts of {split} that the training corpus or the raw text has too, word for "
-                f"word: {len(known)}. What is evaluated on must not be trained on: take them out."
+                f"word: {len(shared)}. What is evaluated on must not be trained on: take them out."
             )
     roots = set.union(*(corpus.roots for corpus in corpora.values()))
     if others := sorted(root for root in roots if root.lower() != "root"):
@@ -184,7 +184,7 @@ def warn_of_texts(corpora: Dict[str, Contents], raw: Optional[Contents]) -> None
 
 
 def check_names(name: str, teacher_seed: str, seeds: str, packaged_seed: int) -> None:
-    """RAISES (ValueError): If a later step of the workflow would fail for one of them."""
+    """RAISES (ValueError): If a later command would fail because of a name or a seed."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(
             f'The corpus is called "{name}", which becomes part of a package\'s name: take letters '
@@ -226,8 +226,8 @@ def scaled(config: Config, factor: float) -> Config:
 
 
 def with_lengths(config: Config, lengths: Dict[str, int]) -> Config:
-    """RETURNS (Config): The config, whose training corpus is read with such settings of a
-    MixedCorpus for the lengths of docs.
+    """RETURNS (Config): The config with a MixedCorpus for training that has these settings for the
+    lengths of docs.
     """
     config = config.copy()
     if not lengths:
@@ -253,9 +253,9 @@ def make_configs(
     tasks (Set[str]): "ner", "parser", or both.
     n_tokens (int): Tokens of the training corpus.
     lengths (Dict[str, Dict[str, int]]): Settings for the lengths of docs, by the config's name.
-    rate (float): By how much the teacher's learning rate is multiplied; at a lower one its heads
-        take more updates of a small corpus.
-    updates (float): By how much all numbers of updates are multiplied.
+    rate (float): The factor of the teacher's learning rate. At a lower rate the teacher needs more
+        updates on a small corpus.
+    updates (float): A factor of all numbers of updates.
     RETURNS (Dict[str, Config]): The configs by name, not interpolated.
     """
     configs = {}
@@ -274,11 +274,11 @@ def make_configs(
 
 
 def with_some_raw_text(config: Config, raw: Contents) -> Config:
-    """RETURNS (Config): The config of a student that reads, where there is more raw text than its
-    updates come to, every so many of the texts: all that is read is kept in memory.
+    """RETURNS (Config): A student's config. If there is more raw text than the updates read, it
+    takes every nth text: all texts that are read stay in memory.
     """
     config = config.copy()
-    # Half of what is read, and some more, of which shuffling makes a choice.
+    # Half of what is read, and some more for shuffling to choose from.
     wanted = config["training"]["max_steps"] * BATCH / 2 * TOLERANCE
     every = int(raw.n_tokens / wanted)
     if every > 1:
@@ -289,63 +289,63 @@ def with_some_raw_text(config: Config, raw: Contents) -> Config:
 def lengths_of_docs(
     train: Contents, raw: Optional[Contents], tasks: Set[str]
 ) -> Dict[str, Dict[str, int]]:
-    """How docs are to be cut and joined in training, by the config's name.
+    """Decide how docs are cut and joined in training.
 
     train (Contents): The training corpus.
     raw (Optional[Contents]): Raw text, for the students that are distilled.
     tasks (Set[str]): "ner", "parser", or both.
-    RETURNS (Dict[str, Dict[str, int]]): Settings of a MixedCorpus, none where docs stay as
-        they are.
+    RETURNS (Dict[str, Dict[str, int]]): Settings of a MixedCorpus by the config's name, none if
+        docs stay as they are.
     """
-    found: Dict[str, Dict[str, int]] = {}
+    settings: Dict[str, Dict[str, int]] = {}
     for name in NAMES:
         read = [train, raw] if raw is not None and name in DISTILLED else [train]
-        found[name] = {}
+        settings[name] = {}
         limits = (LONGEST, LONGEST_RAW)
         if max(corpus.tokens_a_batch for corpus in read) > TOO_LARGE * BATCH:
-            found[name]["max_length"] = BATCH
+            settings[name]["max_length"] = BATCH
         elif any(max(corpus.lengths) > limit for corpus, limit in zip(read, limits)):
-            found[name]["max_length"] = CUT
+            settings[name]["max_length"] = CUT
         if "parser" in tasks and any(are_single_sentences(c.n_sentences) for c in read):
-            found[name]["join_length"] = JOIN_LENGTH
+            settings[name]["join_length"] = JOIN_LENGTH
     # Students read all that the others do.
-    if "max_length" in found["fast"]:
-        length = found["fast"]["max_length"]
+    if "max_length" in settings["fast"]:
+        length = settings["fast"]["max_length"]
         msg.info(f"Docs are long: in training they are cut at sentence ends, to {length:,} tokens")
-    if "join_length" in found["fast"]:
+    if "join_length" in settings["fast"]:
         msg.info(
             "Nearly all docs are one sentence: in training they are joined, to up to "
             f"{JOIN_LENGTH} tokens, for parsers to learn where sentences begin"
         )
-    return found
+    return settings
 
 
-def for_transformer(config: Config, found: Transformer) -> Config:
-    """A teacher's config for its transformer: larger ones learn at lower rates, and read shorter
-    windows where words have many pieces.
+def for_transformer(config: Config, transformer: Transformer) -> Config:
+    """Fit a teacher's config to its transformer: a wider one learns at a lower rate, and windows
+    are shorter if words have many pieces.
 
     config (Config): The config, not interpolated.
-    found (Transformer): What is asked of it.
-    RETURNS (Config): Another config.
+    transformer (Transformer): The settings that the transformer needs.
+    RETURNS (Config): A new config.
     """
     config = config.copy()
     rate = config["training"]["optimizer"]["learn_rate"]
-    rate["initial_rate"] *= found.rate
+    rate["initial_rate"] *= transformer.rate
     model: Any = config["components"]["transformer"]["model"]
-    if found.window < model["get_spans"]["window"]:
+    if transformer.window < model["get_spans"]["window"]:
         model["get_spans"] = {
             **model["get_spans"],
-            "window": found.window,
-            "stride": found.window * 3 // 4,
+            "window": transformer.window,
+            "stride": transformer.window * 3 // 4,
         }
-        msg.info(f"Words have many pieces: the teacher reads {found.window} tokens at a time")
-    if found.max_pieces is not None:
-        model["tokenizer_config"]["model_max_length"] = found.max_pieces
-    if found.lost:
+        msg.info(f"Words have many pieces: the teacher reads {transformer.window} tokens at a time")
+    if transformer.max_pieces is not None:
+        model["tokenizer_config"]["model_max_length"] = transformer.max_pieces
+    if transformer.lost:
         msg.warn(
             f"The teacher's tokenizer makes so many pieces of words that even of windows of "
-            f"{found.window} tokens {found.lost:.0%} are cut off: is the transformer one for this "
-            "language (--vars.teacher)?"
+            f"{transformer.window} tokens {transformer.lost:.0%} are cut off: is the transformer "
+            "one for this language (--vars.teacher)?"
         )
     return config
 
@@ -367,8 +367,8 @@ def main(
         float, typer.Option(min=0, help="Multiplies all numbers of updates: less for a trial")
     ] = 1.0,
 ) -> None:
-    """Make a config each for teacher, baseline and students, for components that the corpus has
-    annotation for. What a later step would fail for is found here.
+    """Make configs for teacher, baseline and students, with the components that the corpus has
+    annotation for. Report what would make a later command fail.
     """
     paths = {"train": train, "dev": dev, "test": test}
     try:
@@ -390,9 +390,9 @@ def main(
         if transformer is None:
             configs = make_configs(nlp, tasks, n_tokens, lengths, updates=updates)
         else:
-            found = read_transformer(transformer, corpora["train"].words)
-            configs = make_configs(nlp, tasks, n_tokens, lengths, found.rate, updates)
-            configs["teacher"] = for_transformer(configs["teacher"], found)
+            needed = read_transformer(transformer, corpora["train"].words)
+            configs = make_configs(nlp, tasks, n_tokens, lengths, needed.rate, updates)
+            configs["teacher"] = for_transformer(configs["teacher"], needed)
         if texts is not None:
             for name in DISTILLED:
                 configs[name] = with_some_raw_text(configs[name], texts)

@@ -1,4 +1,4 @@
-"""What corpora hold, as far as training configs hang on it."""
+"""The properties of corpora that training configs depend on."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,25 +13,25 @@ from spacy_skd.corpora.raw import RawCorpus, make_doc, read_docs
 from spacy_skd.pipeline.gold_parses import gold_parse
 from spacy_skd.sentence_counts import count_sentences
 
-# Tokens of a training batch. A doc that is a fifth longer is one of its own.
+# Tokens of a training batch. A doc that is a fifth longer is a batch on its own.
 BATCH, TOLERANCE = 500, 1.2
-# Tokens whose words are kept, for what hangs on words.
+# How many tokens are kept as words.
 _SAMPLE = 200_000
-# Tokens of a text that says who wrote it: shorter ones, such as greetings, come up again.
+# Shorter texts, such as greetings, occur several times without being copies.
 _OWN = 20
 
 
 @dataclass
 class Contents:
-    """What a corpus holds.
+    """The properties of a corpus.
 
     lengths (List[int]): The tokens of each doc.
-    kept (Dict[str, float]): By "ner" and "parser", of those that it has annotation for: the share
-        of entities, and of heads, that are on tokens of the language's tokenizer.
-    n_sentences (List[int]): The sentences of each parsed doc, or of each raw text.
-    words (List[List[str]]): Words of its first docs.
-    texts (Set[int]): Hashes of its texts, but for short ones.
-    roots (Set[str]): What it calls roots.
+    kept (Dict[str, float]): The shares of entities ("ner") and of heads ("parser") that are on
+        tokens of the language's tokenizer, if the corpus has such annotation.
+    n_sentences (List[int]): The number of sentences of each parsed doc, or of each raw text.
+    words (List[List[str]]): The words of the first docs.
+    texts (Set[int]): Hashes of the texts, except for short ones.
+    roots (Set[str]): The labels of roots.
     """
 
     lengths: List[int] = field(default_factory=list)
@@ -49,12 +49,12 @@ class Contents:
 
     @property
     def n_tokens(self) -> int:
-        """RETURNS (int): Its tokens."""
+        """RETURNS (int): The number of tokens."""
         return sum(self.lengths)
 
     @property
     def tokens_a_batch(self) -> float:
-        """RETURNS (float): How many tokens an update learns from, of docs as they are."""
+        """RETURNS (float): How many tokens an update learns from, if docs are not cut."""
         lengths = numpy.array(self.lengths)
         alone = lengths > BATCH * TOLERANCE
         return float(lengths.sum() / (alone.sum() + lengths[~alone].sum() / BATCH))
@@ -65,8 +65,8 @@ def read_corpus(path: Path, nlp: Language) -> Contents:
 
     path (Path): A .spacy file.
     nlp (Language): A blank pipeline of the language.
-    RETURNS (Contents): What is in it.
-    RAISES (ValueError): If it is not there, no .spacy file, or empty.
+    RETURNS (Contents): The properties.
+    RAISES (ValueError): If the file does not exist, is no .spacy file or is empty.
     """
     if not path.is_file():
         raise ValueError(f"Can't find the corpus {path}: check the path.")
@@ -74,27 +74,27 @@ def read_corpus(path: Path, nlp: Language) -> Contents:
         raise ValueError(
             f"The corpus {path} is not called .spacy, and `spacy train` reads no other."
         )
-    found = Contents()
-    # Of entities, then of heads: how many there are, and how many there are on its tokens.
-    counts = {"ner": numpy.zeros(2), "parser": numpy.zeros(2)}
+    contents = Contents()
+    # How many entities and heads there are, and how many are on tokens of the tokenizer.
+    totals = {"ner": numpy.zeros(2), "parser": numpy.zeros(2)}
     n_words = 0
     for doc in read_docs(path, nlp.vocab):
         if not len(doc):
             continue
         eg = Example(_predicted(doc, nlp, path), doc)
-        found.add(doc)
+        contents.add(doc)
         if n_words < _SAMPLE:
-            found.words.append([token.text for token in eg.predicted])
+            contents.words.append([token.text for token in eg.predicted])
             n_words += len(eg.predicted)
-        counts["ner"] += _entities(eg)
+        totals["ner"] += _entities(eg)
         if doc.has_annotation("DEP") and doc.has_annotation("HEAD"):
-            counts["parser"] += _heads(eg)
-            found.roots.update(token.dep_ for token in doc if token.dep and token.head.i == token.i)
-            found.n_sentences.append(count_sentences(doc))
-    if not found.lengths:
+            totals["parser"] += _heads(eg)
+            contents.roots.update(t.dep_ for t in doc if t.dep and t.head.i == t.i)
+            contents.n_sentences.append(count_sentences(doc))
+    if not contents.lengths:
         raise ValueError(f"There is no text in the corpus {path}.")
-    found.kept = {task: min(kept / n, 1.0) for task, (n, kept) in counts.items() if n}
-    return found
+    contents.kept = {task: min(kept / n, 1.0) for task, (n, kept) in totals.items() if n}
+    return contents
 
 
 def read_raw(path: Path, nlp: Language) -> Contents:
@@ -102,16 +102,16 @@ def read_raw(path: Path, nlp: Language) -> Contents:
 
     path (Path): What RawCorpus reads.
     nlp (Language): A blank pipeline of the language.
-    RETURNS (Contents): What is in it.
-    RAISES (ValueError): If it is not there, can't be read, or is empty.
+    RETURNS (Contents): The properties.
+    RAISES (ValueError): If the texts do not exist, can't be read or are empty.
     """
-    found = Contents()
+    contents = Contents()
     for eg in RawCorpus(path)(nlp):
-        found.add(eg.predicted)
-        found.n_sentences.append(count_sentences(eg.predicted))
-    if not found.n_tokens:
+        contents.add(eg.predicted)
+        contents.n_sentences.append(count_sentences(eg.predicted))
+    if not contents.n_tokens:
         raise ValueError(f"There is no text in the raw text {path}.")
-    return found
+    return contents
 
 
 def _predicted(doc: Doc, nlp: Language, path: Path) -> Doc:
@@ -137,14 +137,15 @@ def _heads(eg: Example) -> Tuple[int, int]:
     n = int(((deps != 0) & (is_space == 0)).sum())
     if _is_same(eg):
         return n, n
-    # Of a word that the tokenizer takes apart, spaCy gives each part the word's head.
+    # If the tokenizer splits a word, spaCy gives each part the head of the word.
     whole = [i for i, ys in enumerate(_aligned(eg)) if len(ys) == 1]
     is_space = eg.predicted.to_array("IS_SPACE")
     return n, int(((gold_parse(eg)[0] >= 0) & (is_space == 0))[whole].sum())
 
 
 def _aligned(eg: Example) -> Iterator[List[int]]:
-    """For each predicted token the words of the reference, as far as these have no other."""
+    """YIELDS (List[int]): For each predicted token, the words of the reference that have no other
+    token."""
     words, tokens = eg.alignment.x2y, eg.alignment.y2x
     for i in range(len(eg.predicted)):
         yield [y for y in words[i] if len(tokens[int(y)]) == 1]

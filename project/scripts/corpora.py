@@ -51,12 +51,12 @@ def places(assets: Path) -> Dict[str, Path]:
     assets (Path): Where `spacy project assets` puts the git checkouts.
     RETURNS (Dict[str, Path]): Folders by the name that messages and `sources.json` give them.
     """
-    found = {str(assets): assets}
+    folders = {str(assets): assets}
     if os.environ.get(ENV_VAR):
-        found[f"${ENV_VAR}"] = Path(os.environ[ENV_VAR])
+        folders[f"${ENV_VAR}"] = Path(os.environ[ENV_VAR])
     repository = Path(__file__).resolve().parents[2]
-    found["shared/data beside the repository"] = repository.parent / "shared" / "data"
-    return found
+    folders["shared/data beside the repository"] = repository.parent / "shared" / "data"
+    return folders
 
 
 def find_corpus(name: str, assets: Path) -> Tuple[str, Path]:
@@ -219,8 +219,8 @@ def convert(
         splits; the other splits have none of them.
     RETURNS (List[Tuple[str, ...]]): Split, documents, sentences, tokens, entities.
     """
-    found = {name: find_corpus(name, assets) for name in FILES}
-    folders = {name: folder for name, (_, folder) in found.items()}
+    located = {name: find_corpus(name, assets) for name in FILES}
+    folders = {name: folder for name, (_, folder) in located.items()}
     output_dir.mkdir(parents=True, exist_ok=True)
     # In the same folder, so that os.replace does not cross file systems
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=".writing-") as writing:
@@ -240,7 +240,7 @@ def convert(
             doc_bin.to_disk(temporary / f"{split}.spacy")
             table.append((split, *(f"{n:,}" for n in (n_docs, n_sents, n_tokens, n_ents))))
         sources = {}
-        for name, (place, folder) in found.items():
+        for name, (place, folder) in located.items():
             files = [folder / FILES[name].format(split) for split in SPLITS]
             # Prefixes, long enough to tell the revisions of a file apart
             hashes = {file.name: sha256(file.read_bytes()).hexdigest()[:16] for file in files}

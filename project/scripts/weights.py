@@ -33,9 +33,9 @@ HUB_TIMEOUT = 5.0  # seconds
 def weights_in(folder: Path) -> List[Path]:
     """RETURNS (List[Path]): The files of a folder that hold its weights."""
     for patterns in WEIGHTS:
-        found = [path for path in sorted(folder.iterdir()) if matches(path, patterns)]
-        if found:
-            return found
+        paths = [path for path in sorted(folder.iterdir()) if matches(path, patterns)]
+        if paths:
+            return paths
     return []
 
 
@@ -140,10 +140,10 @@ def fetch(name: str, output_dir: Path) -> str:
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     # Beside the folder to be made, so that os.replace does not cross file systems
     with tempfile.TemporaryDirectory(dir=output_dir.parent, prefix=".weights-") as folder:
-        source, found = find_source(name, Path(folder))
+        source, origin = find_source(name, Path(folder))
         target = Path(folder) / "complete"
         target.mkdir()
-        taken = [path for path in found.iterdir() if matches(path, SETTINGS)] + weights_in(found)
+        taken = [path for path in origin.iterdir() if matches(path, SETTINGS)] + weights_in(origin)
         for path in taken:
             shutil.copyfile(path, target / path.name)
         digest = checksum(target)

@@ -1,4 +1,4 @@
-"""What a transformer can read at a time, and how fast it should learn."""
+"""How many tokens a transformer can read at a time, and how fast it should learn."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Dict, List, Optional
 
 import numpy
 
-# Windows of so many tokens, the shipped one first; one is taken if no more than such a share of
-# them have more pieces than the transformer reads.
+# The lengths of windows in tokens, the shipped one first. A length is taken if at most this share
+# of windows has more pieces than the transformer reads.
 WINDOWS, LOST = (128, 96, 64, 48, 32, 16), 0.01
-# The width of the transformer that the shipped learning rate was found for.
+# The width of the transformer that the shipped learning rate was chosen for.
 USUAL_WIDTH = 384
 # What tokenizers have for "no limit" is larger.
 _NO_LIMIT = 10**6
@@ -28,13 +28,14 @@ _AFTER_PADDING = (
 
 @dataclass
 class Transformer:
-    """What is asked of a teacher's config.
+    """The settings that a transformer needs in a teacher's config.
 
-    rate (float): By how much to multiply the learning rate: for twice the width, a quarter, as is
-        usual for fine-tuning.
-    window (int): Tokens.
-    lost (float): The share of windows that are cut off, where it is too large even so, else 0.
-    max_pieces (Optional[int]): How many pieces it reads, where its tokenizer does not say so.
+    rate (float): A factor of the learning rate: a quarter for twice the width, as is usual for
+        fine-tuning.
+    window (int): The length of windows in tokens.
+    lost (float): The share of windows that are cut off if no window is short enough, else 0.
+    max_pieces (Optional[int]): How many pieces the transformer reads, if the tokenizer has no
+        limit.
     """
 
     rate: float
@@ -44,12 +45,12 @@ class Transformer:
 
 
 def read_transformer(folder: Path, docs: List[List[str]]) -> Transformer:
-    """Read a transformer's settings, and texts with its tokenizer.
+    """Read a transformer's settings, and split words with its tokenizer.
 
     folder (Path): The transformer.
-    docs (List[List[str]]): Words of docs.
-    RETURNS (Transformer): What is asked of a teacher's config.
-    RAISES (ValueError): If they can't be loaded.
+    docs (List[List[str]]): The words of docs.
+    RETURNS (Transformer): The settings that it needs.
+    RAISES (ValueError): If it can't be loaded.
     """
     from transformers import AutoConfig, AutoTokenizer
 
@@ -64,7 +65,7 @@ def read_transformer(folder: Path, docs: List[List[str]]) -> Transformer:
     width = getattr(settings, "hidden_size", USUAL_WIDTH)
     positions = getattr(settings, "max_position_embeddings", 0)
     positions = positions if positions > 0 else _NO_LIMIT
-    # RoBERTa and its kin leave out the positions up to that of padding.
+    # RoBERTa and its relatives do not use the positions up to that of padding.
     if settings.model_type in _AFTER_PADDING:
         positions -= 2
     limit = min(tokenizer.model_max_length, positions)
@@ -88,10 +89,10 @@ def read_transformer(folder: Path, docs: List[List[str]]) -> Transformer:
 def _share_cut_off(
     docs: List[List[str]], n_pieces: Dict[str, int], window: int, limit: int
 ) -> float:
-    """The share of windows, one after the other, that have more pieces than a limit."""
+    """RETURNS (float): The share of adjacent windows that have more pieces than a limit."""
     sizes: List[int] = []
     for doc in docs:
-        counts = [n_pieces[word] for word in doc]
-        starts = numpy.arange(0, len(counts), window)
-        sizes.extend(numpy.add.reduceat(counts, starts) if counts else [])
+        lengths = [n_pieces[word] for word in doc]
+        starts = numpy.arange(0, len(lengths), window)
+        sizes.extend(numpy.add.reduceat(lengths, starts) if lengths else [])
     return float((numpy.array(sizes) > limit).mean()) if sizes else 0.0
