@@ -10,7 +10,7 @@ from helpers.enumeration import sequences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_skd.distributions import chain, forward_backward
+from spacy_skd.distributions import chain, forward_backward, scaled_chains
 from spacy_skd.distributions.chain import (
     log_partition,
     log_tag_marginals,
@@ -25,9 +25,9 @@ WAYS = ["whole", "in pieces", "in log space"]
 def set_way(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sum in one way, whatever the sizes."""
     if way == "in log space":
-        monkeypatch.setattr(forward_backward, "_SPAN", -1.0)
+        monkeypatch.setattr(scaled_chains, "_SPAN", -1.0)
     in_pieces = way == "in pieces"
-    monkeypatch.setattr(forward_backward, "_piece_length", lambda n, _: 2 if in_pieces else max(n))
+    monkeypatch.setattr(scaled_chains, "_piece_length", lambda n, _: 2 if in_pieces else max(n))
 
 
 @pytest.fixture(params=WAYS)
@@ -277,7 +277,7 @@ def test_long_chains_in_pieces_have_the_derivatives_of_log_space(
         with monkeypatch.context() as patch:
             set_way(way, patch)
             if way == "in pieces":
-                patch.setattr(forward_backward, "_piece_length", lambda *args: 32)
+                patch.setattr(scaled_chains, "_piece_length", lambda *args: 32)
             leaves = [p.clone().requires_grad_() for p in params]
             log_z = log_partition(potentials(*leaves, lengths, scheme.valid, allowed))
             first = torch.autograd.grad((of_docs * log_z**2).sum(), leaves, create_graph=True)
