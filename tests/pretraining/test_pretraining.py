@@ -4,7 +4,7 @@ import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, List
+from typing import Any, Callable, Dict, List
 
 import numpy
 import pytest
@@ -372,6 +372,24 @@ def test_a_cache_that_takes_no_more_stops_nothing(
     cache = str(tmp_path / "scores.sqlite")
     pretrained({"paths.teacher": str(cnn_teacher), "paths.teacher_cache": cache}, text)
     assert len(_told(capsys.readouterr().out)) == 1
+
+
+def test_the_users_own_callback_before_updates_is_called_and_kept(
+    text: str, cnn_teacher: Path, init_student: Callable[..., Language]
+) -> None:
+    steps = []
+
+    @spacy.registry.callbacks("counts_updates.v1")
+    def make() -> Callable[[Language, Dict[str, int]], None]:
+        return lambda nlp, args: steps.append(args["step"])
+
+    text += '\n[training.before_update]\n@callbacks = "counts_updates.v1"\n'
+    nlp = init_student({"paths.teacher": str(cnn_teacher)}, text)
+    before_update = before_first_update(nlp)
+    before_update()
+    assert nlp.config["training"]["before_update"] == {"@callbacks": "counts_updates.v1"}
+    before_update()
+    assert steps == [0, 0]
 
 
 def test_initializing_loads_no_teacher(
