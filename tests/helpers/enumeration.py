@@ -1,7 +1,8 @@
 """Every tag sequence of a doc, and every tree of a sentence."""
 
+from functools import cache
 from itertools import pairwise, product
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -17,21 +18,18 @@ def sequences(
     """Every tag sequence of one doc that is possible, and their scores."""
     emissions, transitions, start, end = params
     n_tokens, n_tags = emissions.shape
-    found, scores = [], []
-    for tags in product(range(n_tags), repeat=n_tokens):
-        pairs = list(pairwise(tags))
-        if not (
-            valid.start[tags[0]]
-            and valid.end[tags[-1]]
-            and all(valid.transitions[i, j] for i, j in pairs)
-            and (allowed is None or all(allowed[t, tag] for t, tag in enumerate(tags)))
-        ):
-            continue
-        found.append(tags)
-        score = start[tags[0]] + end[tags[-1]]
-        score = score + sum(emissions[t, tag] for t, tag in enumerate(tags))
-        scores.append(score + sum(transitions[i, j] for i, j in pairs))
-    return found, torch.stack(scores) if scores else torch.empty(0)
+    possible = [
+        tags
+        for tags in product(range(n_tags), repeat=n_tokens)
+        if valid.start[tags[0]]
+        and valid.end[tags[-1]]
+        and all(valid.transitions[pair] for pair in pairwise(tags))
+        and (allowed is None or all(allowed[t, tag] for t, tag in enumerate(tags)))
+    ]
+    tags = torch.tensor(possible, dtype=torch.long).reshape(-1, n_tokens)
+    scores = start[tags[:, 0]] + end[tags[:, -1]]
+    scores = scores + emissions[torch.arange(n_tokens), tags].sum(1)
+    return possible, scores + transitions[tags[:, :-1], tags[:, 1:]].sum(1)
 
 
 def choices(length: int) -> List[Tree]:
@@ -40,18 +38,23 @@ def choices(length: int) -> List[Tree]:
     return list(product(*heads))
 
 
+def all_end_at_root(heads: Sequence[int]) -> bool:
+    """From every token the path leads to the root."""
+    for node in range(1, len(heads) + 1):
+        for _ in heads:
+            node = heads[node - 1] if node else 0
+        if node:
+            return False
+    return True
+
+
+def is_tree(heads: Sequence[int]) -> bool:
+    return all_end_at_root(heads) and list(heads).count(0) == 1
+
+
+@cache
 def trees(length: int) -> List[Tree]:
-    """All single-root trees: from every token the way leads to the root."""
-
-    def is_tree(heads: Tree) -> bool:
-        for d in range(length):
-            node = d + 1
-            for _ in range(length):
-                node = heads[node - 1] if node else 0
-            if node:
-                return False
-        return heads.count(0) == 1
-
+    """All single-root trees."""
     return [heads for heads in choices(length) if is_tree(heads)]
 
 

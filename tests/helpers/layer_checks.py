@@ -38,10 +38,13 @@ def fixed_tok2vec(vectors):
     return Model("fixed_tok2vec", forward, dims={"nO": width}, attrs={"gradients": []})
 
 
+def spans_of(lengths):
+    ends = numpy.cumsum(lengths, dtype="i8")
+    return numpy.stack([ends - numpy.asarray(lengths, dtype="i8"), ends], axis=1)
+
+
 def groups_of(*sentence_lengths):
-    ends = numpy.cumsum(sentence_lengths)
-    starts = ends - numpy.asarray(sentence_lengths)
-    return group_sentences(numpy.stack([starts, ends], axis=1))
+    return group_sentences(spans_of(sentence_lengths))
 
 
 def sentences(groups):

@@ -3,22 +3,25 @@
 import math
 from dataclasses import replace
 from itertools import product
-from typing import Any, Callable, List, Tuple
+from typing import Any, List, Tuple
 
 import numpy
 import pytest
 import torch
+from helpers.enumeration import sequences
+from helpers.loss_checks import assert_same_loss, describe, exact_gradient
+from helpers.scores import arrays_of, cast, chain_args, make_chain, make_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from spacy_skd.losses import SubstructureKL, SubstructureMSE, chain_nll
 from spacy_skd.losses.tensors import ChainTensors, differentiate
 from spacy_skd.schemes import TagScheme, ValidTags
 from spacy_skd.structures import ChainScores
 
-NAMES = ("emissions", "transitions", "start", "end")
 SCHEMES = [TagScheme("BIO", ["X", "Y"]), TagScheme("BILUO", ["X", "Y"])]
+BIO, BILUO = SCHEMES
 OBJECTIVES = [
     SubstructureMSE(),
     SubstructureMSE(center=False),
@@ -28,51 +31,10 @@ OBJECTIVES = [
     SubstructureKL(temperature=2.5),
 ]
 LENGTHS = [3, 0, 1, 5, 2, 1]
-
-
-def describe(objective: Any) -> str:
-    if isinstance(objective, str):
-        return objective
-    settings = (f"{name}={value}" for name, value in vars(objective).items())
-    return f"{type(objective).__name__}({', '.join(settings)})"
-
+N_TOKENS = sum(LENGTHS)
 
 every_scheme = pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=describe)
-
-
-def make_scores(lengths: List[int], n_tags: int, seed: int, scale: float = 1.0) -> ChainScores:
-    rng = numpy.random.default_rng(seed)
-    shapes = [(sum(lengths), n_tags), (n_tags, n_tags), (n_tags,), (n_tags,)]
-    arrays: List[Any] = [(rng.normal(size=shape) * scale).astype("f") for shape in shapes]
-    return ChainScores(*arrays, lengths=lengths)
-
-
-def make_weights(n: int, seed: int = 0) -> Any:
-    return numpy.random.default_rng(seed).random(n).astype("f") + 0.5
-
-
-def assert_same(got: ChainScores, expected: ChainScores, **tolerance: float) -> None:
-    for name in NAMES:
-        array = getattr(got, name)
-        assert array.dtype == numpy.float32, name
-        assert_allclose(array, getattr(expected, name), err_msg=name, **tolerance)
-
-
-def define(
-    per_token: Callable[..., torch.Tensor], student: ChainScores, weights: Any
-) -> Tuple[float, ChainScores]:
-    """Differentiate sum_t w_t per_token(t), token by token, in float64."""
-    leaves = [torch.tensor(getattr(student, n), dtype=torch.float64) for n in NAMES]
-    leaves = [leaf.requires_grad_() for leaf in leaves]
-    loss = sum(leaf.sum() for leaf in leaves) * 0.0
-    flat = 0
-    for length in student.lengths:
-        for t in range(length):
-            loss = loss + float(weights[flat]) * per_token(leaves, flat, t == 0, t == length - 1)
-            flat += 1
-    arrays: List[Any] = [leaf.numpy() for leaf in torch.autograd.grad(loss, leaves)]
-    return float(loss.detach()), ChainScores(*arrays, lengths=student.lengths)
 
 
 def substructures(
@@ -93,40 +55,47 @@ def substructures(
 
 def reference(
     objective: Any, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Any
-) -> Tuple[float, ChainScores]:
-    fixed = [torch.tensor(getattr(teacher, n), dtype=torch.float64) for n in NAMES]
+) -> Tuple[float, List[Any]]:
+    teacher_params = [torch.tensor(a, dtype=torch.float64) for a in arrays_of(teacher)]
 
-    def per_token(params: List[torch.Tensor], flat: int, first: bool, last: bool) -> torch.Tensor:
+    def per_token(params: Any, flat: int, first: bool, last: bool) -> torch.Tensor:
         if isinstance(objective, SubstructureMSE) and not objective.transitions:
             can_be = valid.start if first else valid.transitions.any(0)
             can_be = torch.tensor(can_be & valid.end if last else can_be)
-            difference = (params[0][flat] - fixed[0][flat])[can_be]
+            difference = (params[0][flat] - teacher_params[0][flat])[can_be]
         else:
-            of_student = substructures(params, flat, first, last, valid)
-            of_teacher = substructures(fixed, flat, first, last, valid)
-            difference = of_student - of_teacher
+            student_phi, teacher_phi = (
+                substructures(side, flat, first, last, valid) for side in (params, teacher_params)
+            )
+            difference = student_phi - teacher_phi
         if isinstance(objective, SubstructureMSE):
             if objective.center:
                 return difference.var(correction=0)
             return difference.square().mean()
         tau = objective.temperature
-        p = (of_teacher / tau).softmax(0)
-        log_ratio = (of_teacher / tau).log_softmax(0) - (of_student / tau).log_softmax(0)
+        p = (teacher_phi / tau).softmax(0)
+        log_ratio = (teacher_phi / tau).log_softmax(0) - (student_phi / tau).log_softmax(0)
         return tau**2 * (p * log_ratio).sum()
 
-    return define(per_token, student, weights)
+    def loss(*params: torch.Tensor) -> Any:
+        positions = [(t == 0, t == n - 1) for n in student.lengths for t in range(n)]
+        return sum(
+            float(weight) * per_token(params, flat, first, last)
+            for flat, ((first, last), weight) in enumerate(zip(positions, weights))
+        )
+
+    return exact_gradient(loss, student)
 
 
+@pytest.mark.parametrize(("scale", "atol"), [(1.0, 1e-6), (1e4, 1e-4)])
 @every_scheme
 @every_objective
-def test_closed_form_is_the_definition(objective: Any, scheme: TagScheme) -> None:
-    student = make_scores(LENGTHS, len(scheme), 1)
-    teacher = make_scores(LENGTHS, len(scheme), 2, 3.0)
-    weights = make_weights(sum(LENGTHS))
-    loss, gradient = objective.chain(student, teacher, scheme.valid, weights)
-    expected, expected_gradient = reference(objective, student, teacher, scheme.valid, weights)
-    assert_allclose(loss, expected, rtol=1e-6)
-    assert_same(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+def test_closed_form_is_the_definition(
+    objective: Any, scheme: TagScheme, scale: float, atol: float
+) -> None:
+    args = chain_args(LENGTHS, scheme, scale)
+    loss, gradient = objective.chain(*args)
+    assert_same_loss((loss, gradient), reference(objective, *args), atol=atol)
     assert gradient.lengths == LENGTHS
 
 
@@ -135,58 +104,42 @@ def test_closed_form_is_the_definition(objective: Any, scheme: TagScheme) -> Non
 def test_tags_that_one_side_lacks(objective: Any, scheme: TagScheme) -> None:
     """They count nowhere, whatever their scores, and their gradient is exactly zero."""
     shared = numpy.array([not tag.endswith("-Y") for tag in scheme.tags])
-    valid = scheme.valid.restrict(shared)
-    student = make_scores(LENGTHS, len(scheme), 1)
-    teacher = make_scores(LENGTHS, len(scheme), 2)
-    teacher.emissions[:, ~shared] = numpy.nan
-    teacher.transitions[~shared] = numpy.nan
-    teacher.transitions[:, ~shared] = numpy.nan
+    student, teacher, valid, weights = chain_args(LENGTHS, scheme)
+    for array in (teacher.emissions.T, teacher.transitions, teacher.transitions.T):
+        array[~shared] = numpy.nan
     teacher.start[~shared] = teacher.end[~shared] = numpy.nan
-    weights = make_weights(sum(LENGTHS))
-    loss, gradient = objective.chain(student, teacher, valid, weights)
-    small = TagScheme(scheme.name, ["X"])
+    loss, gradient = objective.chain(student, teacher, valid.restrict(shared), weights)
+    small = [scores.with_tags(numpy.flatnonzero(shared)) for scores in (student, teacher)]
     expected, expected_gradient = objective.chain(
-        *(
-            ChainScores(
-                s.emissions[:, shared],
-                s.transitions[shared][:, shared],
-                s.start[shared],
-                s.end[shared],
-                LENGTHS,
-            )
-            for s in (student, teacher)
-        ),
-        small.valid,
-        weights,
+        *small, TagScheme(scheme.name, ["X"]).valid, weights
     )
-    assert_allclose(loss, expected, rtol=1e-6)
-    assert_allclose(gradient.emissions[:, shared], expected_gradient.emissions, atol=1e-6)
-    assert_allclose(
-        gradient.transitions[shared][:, shared], expected_gradient.transitions, atol=1e-6
-    )
+    shared_gradient = gradient.with_tags(numpy.flatnonzero(shared))
+    assert_same_loss((loss, shared_gradient), (expected, arrays_of(expected_gradient)))
     for array in (gradient.emissions.T, gradient.transitions, gradient.transitions.T):
         assert (array[~shared] == 0).all()
     assert (gradient.start[~shared] == 0).all() and (gradient.end[~shared] == 0).all()
 
 
+def assert_no_gradient_of_invalid(gradient: ChainScores, valid: ValidTags) -> None:
+    for name in ("transitions", "start", "end"):
+        assert (getattr(gradient, name)[~getattr(valid, name)] == 0).all()
+
+
 @every_scheme
 @every_objective
-def test_what_is_invalid_has_no_gradient(objective: Any, scheme: TagScheme) -> None:
-    student, teacher = (make_scores(LENGTHS, len(scheme), seed, 3.0) for seed in (1, 2))
-    weights = make_weights(sum(LENGTHS))
-    valid = scheme.valid
-    loss, gradient = objective.chain(student, teacher, valid, weights)
-    assert (gradient.transitions[~valid.transitions] == 0).all()
-    assert (gradient.start[~valid.start] == 0).all() and (gradient.end[~valid.end] == 0).all()
+def test_invalid_sequences_do_not_matter(objective: Any, scheme: TagScheme) -> None:
+    student, _, valid, _ = args = chain_args(LENGTHS, scheme, 3.0)
+    loss, gradient = objective.chain(*args)
+    assert_no_gradient_of_invalid(gradient, valid)
     assert (gradient.emissions[0][~valid.start] == 0).all()
     assert (gradient.emissions[2][~valid.end] == 0).all()
-    # And nothing that is invalid matters.
     student.transitions[~valid.transitions] = 1e4
     student.start[~valid.start] = -1e4
     student.end[~valid.end] = 1e4
-    again, gradient_again = objective.chain(student, teacher, valid, weights)
+    again, gradient_again = objective.chain(*args)
     assert again == loss
-    assert_same(gradient_again, gradient)
+    for array, before in zip(arrays_of(gradient_again), arrays_of(gradient)):
+        assert_allclose(array, before)
 
 
 @every_scheme
@@ -194,21 +147,18 @@ def test_what_is_invalid_has_no_gradient(objective: Any, scheme: TagScheme) -> N
 def test_zero_and_stationary_where_student_equals_teacher(
     objective: Any, scheme: TagScheme
 ) -> None:
-    student = make_scores(LENGTHS, len(scheme), 1, 5.0)
-    loss, gradient = objective.chain(student, student, scheme.valid, make_weights(sum(LENGTHS)))
+    student, _, valid, weights = chain_args(LENGTHS, scheme, 5.0)
+    loss, gradient = objective.chain(student, student, valid, weights)
     assert loss == 0.0
-    for name in NAMES:
-        assert_allclose(getattr(gradient, name), 0.0, atol=1e-7)
+    for array in arrays_of(gradient):
+        assert_allclose(array, 0.0, atol=1e-7)
 
 
 @every_objective
 def test_a_constant_cannot_matter_unless_scores_are_raw(objective: Any) -> None:
-    scheme = SCHEMES[1]
-    student, teacher = (make_scores(LENGTHS, len(scheme), seed) for seed in (1, 2))
-    weights = make_weights(sum(LENGTHS))
-    loss, _ = objective.chain(student, teacher, scheme.valid, weights)
-    shifted = replace(student, emissions=student.emissions + 1e3)
-    other, _ = objective.chain(shifted, teacher, scheme.valid, weights)
+    student, *args = chain_args(LENGTHS, BILUO)
+    loss, _ = objective.chain(student, *args)
+    other, _ = objective.chain(replace(student, emissions=student.emissions + 1e3), *args)
     if getattr(objective, "center", True):
         assert_allclose(other, loss, rtol=1e-3)
     else:
@@ -217,88 +167,71 @@ def test_a_constant_cannot_matter_unless_scores_are_raw(objective: Any) -> None:
 
 @pytest.mark.parametrize("objective", [SubstructureMSE(), SubstructureKL(2.0)], ids=describe)
 def test_scores_moved_between_emissions_and_transitions_cannot_matter(objective: Any) -> None:
-    """The same potentials, however they came about: no first token, as it has no transition."""
-    scheme = SCHEMES[1]
-    student, teacher = (make_scores([4], len(scheme), seed) for seed in (1, 2))
-    weights = numpy.array([0, 1, 1, 1], dtype="f")
-    loss, _ = objective.chain(student, teacher, scheme.valid, weights)
-    moved = numpy.linspace(-4096, 4096, len(scheme), dtype="f")
-    student = replace(
-        student,
-        emissions=student.emissions + moved,
-        transitions=student.transitions - moved,
-    )
-    other, _ = objective.chain(student, teacher, scheme.valid, weights)
-    assert_allclose(other, loss, rtol=2e-3)
+    """Their sums stay the same. The first token has no weight, since it has no transition."""
+    student, teacher, valid, _ = chain_args([4], BILUO)
+    args = teacher, valid, numpy.array([0, 1, 1, 1], dtype="f")
+    loss, _ = objective.chain(student, *args)
+    moved = numpy.linspace(-4096, 4096, len(BILUO), dtype="f")
+    student.emissions += moved
+    student.transitions -= moved
+    assert_allclose(objective.chain(student, *args)[0], loss, rtol=2e-3)
 
 
 @every_objective
 def test_weights(objective: Any) -> None:
     """A token of weight 0 is as good as absent; the loss is linear in the weights."""
-    scheme = SCHEMES[1]
-    student, teacher = (make_scores(LENGTHS, len(scheme), seed) for seed in (1, 2))
-    n_tokens = sum(LENGTHS)
-    parts = []
+    *args, _ = chain_args(LENGTHS, BILUO)
+    losses, all_weights = [], []
     for seed in range(2):
-        weights = make_weights(n_tokens, seed)
+        weights = make_weights(N_TOKENS, seed)
         weights[seed::2] = 0.0
-        loss, gradient = objective.chain(student, teacher, scheme.valid, weights)
+        loss, gradient = objective.chain(*args, weights)
         assert (gradient.emissions[weights == 0] == 0).all()
-        assert (gradient.emissions[weights > 0] != 0).any(1).all() or n_tokens == 0
-        parts.append((weights, loss))
-    together, _ = objective.chain(student, teacher, scheme.valid, parts[0][0] + parts[1][0])
-    assert_allclose(together, parts[0][1] + parts[1][1], rtol=1e-6)
-    nothing, gradient = objective.chain(student, teacher, scheme.valid, numpy.zeros(n_tokens, "f"))
-    assert nothing == 0.0
-    for name in NAMES:
-        assert (getattr(gradient, name) == 0).all()
+        assert (gradient.emissions[weights > 0] != 0).any(1).all()
+        losses.append(loss)
+        all_weights.append(weights)
+    assert_allclose(objective.chain(*args, sum(all_weights))[0], sum(losses), rtol=1e-6)
+    loss, gradient = objective.chain(*args, numpy.zeros(N_TOKENS, "f"))
+    assert loss == 0.0
+    assert all((array == 0).all() for array in arrays_of(gradient))
 
 
-def split(scores: ChainScores, docs: List[int]) -> ChainScores:
-    ends = numpy.cumsum(scores.lengths)
-    pieces = [scores.emissions[ends[d] - scores.lengths[d] : ends[d]] for d in docs]
-    return replace(
-        scores, emissions=numpy.concatenate(pieces), lengths=[scores.lengths[d] for d in docs]
-    )
-
-
-def gold_of(scheme: TagScheme, lengths: List[int], seed: int) -> numpy.ndarray:
+def random_allowed(scheme: TagScheme, n_tokens: int, seed: int) -> numpy.ndarray:
     """An annotation that allows O and, at random, other tags."""
-    rng = numpy.random.default_rng(seed)
-    allowed = rng.random((sum(lengths), len(scheme))) < 0.4
+    allowed = numpy.random.default_rng(seed).random((n_tokens, len(scheme))) < 0.4
     allowed[:, 0] = True
     return allowed
 
 
 @every_scheme
-@pytest.mark.parametrize("objective", [*OBJECTIVES, "gold"], ids=describe)
+@pytest.mark.parametrize("objective", [*OBJECTIVES, pytest.param(None, id="gold")], ids=describe)
 def test_docs_do_not_know_their_batch(objective: Any, scheme: TagScheme) -> None:
     """Order and the split into batches change nothing."""
-    student, teacher = (make_scores(LENGTHS, len(scheme), seed) for seed in (1, 2))
-    token_weights = make_weights(sum(LENGTHS))
+    student, teacher, valid, token_weights = chain_args(LENGTHS, scheme)
     doc_weights = make_weights(len(LENGTHS))
-    allowed = gold_of(scheme, LENGTHS, 3)
-    ends = numpy.cumsum(LENGTHS)
+    allowed = random_allowed(scheme, N_TOKENS, 3)
+    tokens_of = numpy.split(numpy.arange(N_TOKENS), numpy.cumsum(LENGTHS)[:-1])
 
     def compute(docs: List[int]) -> Tuple[float, ChainScores]:
-        tokens = numpy.concatenate([numpy.arange(ends[d] - LENGTHS[d], ends[d]) for d in docs])
-        part = split(student, docs)
-        if objective == "gold":
-            return chain_nll(part, scheme.valid, allowed[tokens], doc_weights[docs])
-        return objective.chain(part, split(teacher, docs), scheme.valid, token_weights[tokens])
+        tokens = numpy.concatenate([tokens_of[d] for d in docs])
+        lengths = [LENGTHS[d] for d in docs]
+        s, t = (
+            replace(side, emissions=side.emissions[tokens], lengths=lengths)
+            for side in (student, teacher)
+        )
+        if objective is None:
+            return chain_nll(s, valid, allowed[tokens], doc_weights[docs])
+        return objective.chain(s, t, valid, token_weights[tokens])
 
     loss, gradient = compute([0, 1, 2, 3, 4, 5])
-    loss_a, gradient_a = compute([5, 3, 1])
-    loss_b, gradient_b = compute([4, 2, 0])
-    assert_allclose(loss_a + loss_b, loss, rtol=1e-6)
-    for name in NAMES[1:]:
-        parts = getattr(gradient_a, name) + getattr(gradient_b, name)
-        assert_allclose(parts, getattr(gradient, name), rtol=1e-5, atol=1e-6)
-    back = numpy.concatenate([gradient_a.emissions, gradient_b.emissions])
-    tokens = numpy.concatenate(
-        [numpy.arange(ends[d] - LENGTHS[d], ends[d]) for d in [5, 3, 1, 4, 2, 0]]
-    )
-    assert_allclose(back, gradient.emissions[tokens], rtol=1e-5, atol=1e-6)
+    parts = [compute(docs) for docs in ([5, 3, 1], [4, 2, 0])]
+    assert_allclose(sum(part for part, _ in parts), loss, rtol=1e-6)
+    tokens = numpy.concatenate([tokens_of[d] for d in [5, 3, 1, 4, 2, 0]])
+    emissions = numpy.concatenate([part.emissions for _, part in parts])
+    assert_allclose(emissions, gradient.emissions[tokens], rtol=1e-5, atol=1e-6)
+    shared = zip(*(arrays_of(part)[1:] for _, part in parts), arrays_of(gradient)[1:])
+    for first, second, together in shared:
+        assert_allclose(first + second, together, rtol=1e-5, atol=1e-6)
 
 
 @settings(max_examples=30)
@@ -312,37 +245,22 @@ def test_docs_do_not_know_their_batch(objective: Any, scheme: TagScheme) -> None
 def test_losses_are_never_negative_and_always_finite(
     lengths: List[int], seed: int, scale: float, temperature: float, scheme: TagScheme
 ) -> None:
-    student = make_scores(lengths, len(scheme), seed, scale)
-    teacher = make_scores(lengths, len(scheme), seed + 1, scale)
-    weights = make_weights(sum(lengths))
+    args = chain_args(lengths, scheme, scale, seed)
     for objective in (SubstructureKL(temperature), SubstructureMSE()):
-        loss, gradient = objective.chain(student, teacher, scheme.valid, weights)
+        loss, gradient = objective.chain(*args)
         # Rounding in float64, of sums that the temperature multiplies.
-        assert loss >= -1e-14 * temperature**2 * len(weights)
+        assert loss >= -1e-14 * temperature**2 * sum(lengths)
         assert numpy.isfinite(loss)
-        for name in NAMES:
-            assert numpy.isfinite(getattr(gradient, name)).all()
-            assert getattr(gradient, name).shape == getattr(student, name).shape
-
-
-@every_objective
-def test_extreme_scores_give_the_definition(objective: Any) -> None:
-    scheme = SCHEMES[1]
-    student, teacher = (make_scores(LENGTHS, len(scheme), seed, 1e4) for seed in (1, 2))
-    weights = make_weights(sum(LENGTHS))
-    loss, gradient = objective.chain(student, teacher, scheme.valid, weights)
-    expected, expected_gradient = reference(objective, student, teacher, scheme.valid, weights)
-    assert_allclose(loss, expected, rtol=1e-6)
-    assert_same(gradient, expected_gradient, rtol=1e-5, atol=1e-4)
+        for array, scores in zip(arrays_of(gradient), arrays_of(args[0])):
+            assert numpy.isfinite(array).all()
+            assert array.shape == scores.shape
 
 
 @every_objective
 def test_only_one_shared_tag(objective: Any) -> None:
-    scheme = SCHEMES[1]
-    valid = scheme.valid.restrict(numpy.arange(len(scheme)) == 0)
-    student, teacher = (make_scores(LENGTHS, len(scheme), seed) for seed in (1, 2))
-    weights = make_weights(sum(LENGTHS))
-    loss, gradient = objective.chain(student, teacher, valid, weights)
+    student, teacher, valid, weights = chain_args(LENGTHS, BILUO)
+    only_o = valid.restrict(numpy.arange(len(BILUO)) == 0)
+    loss, gradient = objective.chain(student, teacher, only_o, weights)
     if getattr(objective, "center", True):
         # There is nothing to choose from.
         assert_allclose(loss, 0.0, atol=1e-12)
@@ -353,20 +271,16 @@ def test_only_one_shared_tag(objective: Any) -> None:
 
 
 def test_half_precision_and_strange_memory() -> None:
-    scheme = SCHEMES[0]
-    student, teacher = (make_scores(LENGTHS, len(scheme), seed) for seed in (1, 2))
-    weights = make_weights(sum(LENGTHS))
-    half = ChainScores(
-        *(getattr(teacher, name).astype("float16") for name in NAMES), lengths=LENGTHS
-    )
-    loss, _ = SubstructureKL().chain(student, half, scheme.valid, weights)
-    full = ChainScores(*(getattr(half, name).astype("f") for name in NAMES), lengths=LENGTHS)
-    for name in NAMES:
-        getattr(full, name).setflags(write=False)
+    student, teacher, *args = chain_args(LENGTHS, BIO)
+    half = cast(teacher, "float16")
+    loss, _ = SubstructureKL().chain(student, half, *args)
+    full = cast(half, "f")
+    for array in arrays_of(full):
+        array.setflags(write=False)
     full = replace(full, emissions=numpy.asfortranarray(full.emissions)[::-1][::-1])
-    expected, gradient = SubstructureKL().chain(student, full, scheme.valid, weights)
+    expected, gradient = SubstructureKL().chain(student, full, *args)
     assert loss == expected
-    _, half_gradient = SubstructureKL().chain(half, student, scheme.valid, weights)
+    _, half_gradient = SubstructureKL().chain(half, student, *args)
     assert half_gradient.emissions.dtype == numpy.float32
     before = student.emissions.copy()
     gradient.emissions += 1.0
@@ -374,29 +288,25 @@ def test_half_precision_and_strange_memory() -> None:
 
 
 def test_autocast_does_not_reach_the_losses() -> None:
-    scheme = SCHEMES[1]
-    student, teacher = (make_scores([40, 30], len(scheme), seed, 3.0) for seed in (1, 2))
-    allowed = gold_of(scheme, [40, 30], 1)
+    student, _, valid, weights = args = chain_args([40, 30], BILUO, 3.0)
+    allowed = random_allowed(BILUO, 70, 1)
 
     def compute() -> List[float]:
-        weights = make_weights(70)
-        return [
-            SubstructureKL().chain(student, teacher, scheme.valid, weights)[0],
-            chain_nll(student, scheme.valid, allowed, weights[:2])[0],
-        ]
+        nll, _ = chain_nll(student, valid, allowed, weights[:2])
+        return [SubstructureKL().chain(*args)[0], nll]
 
     expected = compute()
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         assert compute() == expected
-        seen: List[torch.dtype] = []
+        dtypes: List[torch.dtype] = []
 
-        def product(scores: ChainTensors) -> torch.Tensor:
-            tags = scores.emissions.float() @ scores.transitions.float()
-            seen.append(tags.dtype)
-            return tags.sum()
+        def multiply(scores: ChainTensors) -> torch.Tensor:
+            product = scores.emissions.float() @ scores.transitions.float()
+            dtypes.append(product.dtype)
+            return product.sum()
 
-        differentiate(product, student)
-    assert seen == [torch.float32]
+        differentiate(multiply, student)
+    assert dtypes == [torch.float32]
 
 
 # Gold
@@ -404,186 +314,144 @@ def test_autocast_does_not_reach_the_losses() -> None:
 
 def enumerate_nll(
     scores: ChainScores, valid: ValidTags, allowed: numpy.ndarray, weights: Any
-) -> Tuple[float, ChainScores]:
-    leaves = [torch.tensor(getattr(scores, n), dtype=torch.float64) for n in NAMES]
-    leaves = [leaf.requires_grad_() for leaf in leaves]
-    emissions, transitions, start, end = leaves
-    loss = emissions.sum() * 0.0
-    begin = 0
-    for length, weight in zip(scores.lengths, weights, strict=True):
-        of_all, of_gold = [], []
-        for tags in product(range(len(valid.start)), repeat=length):
-            pairs = [(tags[t - 1], tags[t]) for t in range(1, length)]
-            if not length or not (
-                valid.start[tags[0]]
-                and valid.end[tags[-1]]
-                and all(valid.transitions[pair] for pair in pairs)
-            ):
-                continue
-            score = start[tags[0]] + end[tags[-1]]
-            score = score + sum(emissions[begin + t, tag] for t, tag in enumerate(tags))
-            score = score + sum(transitions[pair] for pair in pairs)
-            of_all.append(score)
-            if all(allowed[begin + t, tag] for t, tag in enumerate(tags)):
-                of_gold.append(score)
-        if of_all and weight:
-            difference = torch.stack(of_all).logsumexp(0) - torch.stack(of_gold).logsumexp(0)
-            loss = loss + float(weight) * difference
-        begin += length
-    gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-    arrays: List[Any] = [
-        (torch.zeros_like(leaf) if g is None else g).numpy()
-        for leaf, g in zip(leaves, gradients, strict=True)
-    ]
-    return float(loss.detach()), ChainScores(*arrays, lengths=scores.lengths)
+) -> Tuple[float, List[Any]]:
+    def loss(emissions: torch.Tensor, *shared: torch.Tensor) -> Any:
+        total: Any = 0.0
+        docs = zip(
+            emissions.split(scores.lengths), torch.tensor(allowed).split(scores.lengths), weights
+        )
+        for doc, allowed_of_doc, weight in docs:
+            if len(doc) and weight:
+                params: Any = (doc, *shared)
+                log_z, gold = (
+                    sequences(params, valid, tags)[1].logsumexp(0)
+                    for tags in (None, allowed_of_doc)
+                )
+                total = total + float(weight) * (log_z - gold)
+        return total
+
+    return exact_gradient(loss, scores)
 
 
 @pytest.mark.parametrize("kind", ["complete", "partial", "both", "none"])
-@pytest.mark.parametrize(
-    "scheme", [SCHEMES[0], TagScheme("BILUO", ["X"])], ids=lambda scheme: scheme.name
-)
+@pytest.mark.parametrize("scheme", [BIO, TagScheme("BILUO", ["X"])], ids=lambda scheme: scheme.name)
 def test_nll_is_that_of_every_sequence(scheme: TagScheme, kind: str) -> None:
     lengths = [3, 0, 1, 4, 2]
-    scores = make_scores(lengths, len(scheme), 1, 2.0)
-    weights = make_weights(len(lengths))
     entity = scheme.entity_tags("X", 3)
     complete = numpy.zeros((sum(lengths), len(scheme)), dtype=bool)
     complete[range(10), [*entity, *scheme.entity_tags("X", 1), 0, *entity, 0, 0]] = True
-    partial = gold_of(scheme, lengths, 5) | complete
+    partial = random_allowed(scheme, sum(lengths), 5) | complete
     allowed = {
         "complete": complete,
         "partial": partial,
         "both": numpy.concatenate([complete[:4], partial[4:]]),
         "none": numpy.ones_like(complete),
     }[kind]
-    loss, gradient = chain_nll(scores, scheme.valid, allowed, weights)
-    expected, expected_gradient = enumerate_nll(scores, scheme.valid, allowed, weights)
-    assert_allclose(loss, expected, rtol=1e-6, atol=1e-12)
-    assert_same(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
+    scores = make_chain(lengths, len(scheme), 1, 2.0)
+    args: Any = (scores, scheme.valid, allowed, make_weights(len(lengths)))
+    assert_same_loss(chain_nll(*args), enumerate_nll(*args), loss_atol=1e-12)
 
 
 @every_scheme
-def test_what_is_wrong_is_left_out_of_what_agrees(scheme: TagScheme) -> None:
+def test_wrong_sequences_are_left_out_of_those_that_agree(scheme: TagScheme) -> None:
     """One wrong set: the likelihood of every sequence that agrees and is not in it."""
-    lengths = [3, 2, 1]
-    scores = make_scores(lengths, len(scheme), 1)
-    weights = make_weights(len(lengths))
+    scores = make_chain([3, 2, 1], len(scheme), 1)
+    weights = make_weights(3)
     allowed = numpy.ones((6, len(scheme)), dtype=bool)
     allowed[3] = False
     allowed[3, [0, scheme.entity_tags("X", 2)[0]]] = True
-    everything = numpy.ones_like(allowed)
-    wrong = gold_of(scheme, lengths, 5)
+    wrong = random_allowed(scheme, 6, 5)
     sets = [(0, wrong[:3]), (1, wrong[3:5])]
     loss, gradient = chain_nll(scores, scheme.valid, allowed, weights, sets)
 
     # P(agrees) - P(agrees and wrong), from the plain loss of each.
-    def of(tags: numpy.ndarray, doc: int) -> float:
-        one = numpy.eye(3, dtype="f")[doc]
-        return math.exp(-enumerate_nll(scores, scheme.valid, tags, one)[0])
+    def probability(tags: numpy.ndarray, doc: int) -> float:
+        only_doc = numpy.eye(3, dtype="f")[doc]
+        return math.exp(-enumerate_nll(scores, scheme.valid, tags, only_doc)[0])
 
-    ends = numpy.cumsum(lengths)
     expected = 0.0
     for d, weight in enumerate(weights.tolist()):
-        tokens = slice(ends[d] - lengths[d], ends[d])
-        both = everything.copy()
-        both[tokens] = allowed[tokens] & wrong[tokens]
-        p = of(allowed, d) - (of(both, d) if d < 2 else 0.0)
+        p = probability(allowed, d) - (probability(allowed & wrong, d) if d < 2 else 0.0)
         expected -= weight * math.log(p)
     assert_allclose(loss, expected, rtol=1e-5)
 
-    for name in NAMES:
-        array, slope = getattr(scores, name), getattr(gradient, name)
+    for array, slopes in zip(arrays_of(scores), arrays_of(gradient)):
         for at in numpy.ndindex(array.shape):
-            losses = []
+            value, losses = array[at], []
             for step in (1e-2, -1e-2):
-                moved = array.copy()
-                moved[at] += step
-                there = replace(scores, **{name: moved})
-                losses.append(chain_nll(there, scheme.valid, allowed, weights, sets)[0])
-            assert_allclose((losses[0] - losses[1]) / 2e-2, slope[at], rtol=1e-3, atol=1e-3)
+                array[at] = value + step
+                losses.append(chain_nll(scores, scheme.valid, allowed, weights, sets)[0])
+            array[at] = value
+            assert_allclose((losses[0] - losses[1]) / 2e-2, slopes[at], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("scale", [10.0, 1e4])
-def test_what_is_wrong_can_be_unlearned_however_certain(scale: float) -> None:
-    scheme = SCHEMES[1]
-    wrong = numpy.zeros((2, len(scheme)), dtype=bool)
-    wrong[[0, 1], scheme.entity_tags("X", 2)] = True
-    scores = replace(make_scores([2], len(scheme), 1), emissions=(wrong * scale).astype("f"))
+def test_wrong_sequences_can_be_unlearned_however_certain(scale: float) -> None:
+    wrong = numpy.zeros((2, len(BILUO)), dtype=bool)
+    wrong[[0, 1], BILUO.entity_tags("X", 2)] = True
+    scores = replace(make_chain([2], len(BILUO), 1), emissions=(wrong * scale).astype("f"))
     everything, one = numpy.ones_like(wrong), numpy.ones(1, "f")
-    loss, gradient = chain_nll(scores, scheme.valid, everything, one, [(0, wrong)])
+    loss, gradient = chain_nll(scores, BILUO.valid, everything, one, [(0, wrong)])
     assert loss == pytest.approx(2 * scale, rel=0.5)
     assert (gradient.emissions[wrong] > 0.9).all()
-    assert all(numpy.isfinite(getattr(gradient, name)).all() for name in NAMES)
+    assert all(numpy.isfinite(array).all() for array in arrays_of(gradient))
 
-    # What can't be there anyway adds nothing.
+    # A set without a possible sequence adds nothing.
     nothing = wrong.copy()
     nothing[0] = False
-    loss, gradient = chain_nll(scores, scheme.valid, everything, one, [(0, nothing)])
-    assert loss == 0 and all((getattr(gradient, name) == 0).all() for name in NAMES)
+    loss, gradient = chain_nll(scores, BILUO.valid, everything, one, [(0, nothing)])
+    assert loss == 0 and all((array == 0).all() for array in arrays_of(gradient))
     with pytest.raises(ValueError, match=r"Doc 0 of the batch has no tag sequence .* as wrong"):
-        chain_nll(scores, scheme.valid, wrong, one, [(0, wrong)])
-    chain_nll(scores, scheme.valid, everything, one * 0, [(0, everything)])
+        chain_nll(scores, BILUO.valid, wrong, one, [(0, wrong)])
+    chain_nll(scores, BILUO.valid, everything, one * 0, [(0, everything)])
 
 
 def test_nll_of_docs_without_weight() -> None:
-    scheme = SCHEMES[1]
-    lengths = [3, 2, 0]
-    scores = make_scores(lengths, len(scheme), 1)
-    allowed = numpy.zeros((5, len(scheme)), dtype=bool)
+    scores = make_chain([3, 2, 0], len(BILUO), 1)
+    allowed = numpy.zeros((5, len(BILUO)), dtype=bool)
     allowed[3:, 0] = True  # the first doc contradicts the scheme, which must not matter
     weights = numpy.array([0.0, 2.0, 1.0], dtype="f")
-    loss, gradient = chain_nll(scores, scheme.valid, allowed, weights)
+    loss, gradient = chain_nll(scores, BILUO.valid, allowed, weights)
     alone = replace(scores, emissions=scores.emissions[3:], lengths=[2])
-    expected, expected_gradient = chain_nll(alone, scheme.valid, allowed[3:], weights[1:2])
+    expected, expected_gradient = chain_nll(alone, BILUO.valid, allowed[3:], weights[1:2])
     assert_allclose(loss, expected)
     assert (gradient.emissions[:3] == 0).all()
     assert_allclose(gradient.emissions[3:], expected_gradient.emissions)
-    loss, gradient = chain_nll(scores, scheme.valid, allowed, numpy.zeros(3, "f"))
+    loss, gradient = chain_nll(scores, BILUO.valid, allowed, weights * 0)
     assert loss == 0.0
-    for name in NAMES:
-        assert getattr(gradient, name).shape == getattr(scores, name).shape
-        assert (getattr(gradient, name) == 0).all()
+    for array, param in zip(arrays_of(gradient), arrays_of(scores)):
+        assert_array_equal(array, numpy.zeros_like(param), strict=True)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_nll_gradient_at_what_is_invalid(scale: float) -> None:
-    scheme = SCHEMES[1]
-    scores = make_scores(LENGTHS, len(scheme), 1, scale)
-    allowed = gold_of(scheme, LENGTHS, 3)
-    allowed[:3] = False
-    allowed[:3, 0] = True
-    loss, gradient = chain_nll(scores, scheme.valid, allowed, make_weights(len(LENGTHS)))
+def test_nll_gradient_of_invalid_tags(scale: float) -> None:
+    allowed = random_allowed(BILUO, N_TOKENS, 3)
+    allowed[:3] = numpy.arange(len(BILUO)) == 0
+    scores = make_chain(LENGTHS, len(BILUO), 1, scale)
+    loss, gradient = chain_nll(scores, BILUO.valid, allowed, make_weights(len(LENGTHS)))
     assert numpy.isfinite(loss) and loss > 0.0
-    assert (gradient.transitions[~scheme.valid.transitions] == 0).all()
-    assert (gradient.start[~scheme.valid.start] == 0).all()
-    assert (gradient.end[~scheme.valid.end] == 0).all()
-    for name in NAMES:
-        assert numpy.isfinite(getattr(gradient, name)).all()
+    assert_no_gradient_of_invalid(gradient, BILUO.valid)
+    assert all(numpy.isfinite(array).all() for array in arrays_of(gradient))
 
 
 @pytest.mark.parametrize("is_partial", [False, True])
 def test_an_annotation_that_no_sequence_agrees_with(is_partial: bool) -> None:
-    scheme = SCHEMES[1]
-    scores = make_scores([2, 2], len(scheme), 1)
-    allowed = numpy.zeros((4, len(scheme)), dtype=bool)
-    allowed[:, 0] = True
-    allowed[2] = False
-    allowed[2, scheme.entity_tags("X", 2)[0]] = True  # B-X, then O
+    allowed = numpy.zeros((4, len(BILUO)), dtype=bool)
+    allowed[[0, 1, 3], 0] = True
+    allowed[2, BILUO.entity_tags("X", 2)[0]] = True  # B-X, then O
     if is_partial:
-        allowed[3, scheme.entity_tags("Y", 2)] = True  # or anything of Y
+        allowed[3, BILUO.entity_tags("Y", 2)] = True  # or anything of Y
         allowed[0] = True
     with pytest.raises(ValueError, match="Doc 1 of the batch has no tag sequence"):
-        chain_nll(scores, scheme.valid, allowed, numpy.ones(2, "f"))
+        chain_nll(make_chain([2, 2], len(BILUO), 1), BILUO.valid, allowed, numpy.ones(2, "f"))
 
 
 def test_nll_of_a_long_doc() -> None:
     """Longer than anything in the corpora, with the whole path certain."""
-    scheme = SCHEMES[0]
-    lengths = [6000, 7]
-    scores = make_scores(lengths, len(scheme), 1)
+    scores = make_chain([6000, 7], len(BIO), 1)
     scores.emissions[:, 0] += 50.0
-    allowed = numpy.zeros((6007, len(scheme)), dtype=bool)
+    allowed = numpy.zeros((6007, len(BIO)), dtype=bool)
     allowed[:, 0] = True
-    loss, gradient = chain_nll(scores, scheme.valid, allowed, numpy.ones(2, "f"))
+    loss, gradient = chain_nll(scores, BIO.valid, allowed, numpy.ones(2, "f"))
     assert 0.0 <= loss < 1e-9
     assert_allclose(gradient.emissions, 0.0, atol=1e-9)

@@ -3,7 +3,8 @@
 import pickle
 import subprocess
 import sys
-from typing import Any
+from itertools import product
+from typing import Any, List
 
 import pytest
 from spacy import registry
@@ -57,11 +58,11 @@ for compute in (
 def test_losses_are_made_without_torch_and_say_that_computing_needs_it() -> None:
     run = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    lines = run.stdout.splitlines()
-    assert len(lines) == 6
-    for line in lines:
-        assert "needs PyTorch" in line
-        assert 'pip install "spacy_skd[train]"' in line
+    messages = run.stdout.splitlines()
+    assert len(messages) == 6
+    for message in messages:
+        assert "needs PyTorch" in message
+        assert 'pip install "spacy_skd[train]"' in message
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,27 @@ def test_losses_come_from_a_config(settings: Any, cls: type) -> None:
     assert vars(pickle.loads(pickle.dumps(loss))) == vars(loss)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
-def test_temperature_has_to_be_positive(temperature: float) -> None:
-    with pytest.raises(ValueError, match=r"temperature is .*has to be more than 0"):
-        SubstructureKL(temperature=temperature)
+@pytest.mark.parametrize(
+    ("setting", "losses", "values", "message"),
+    [
+        (
+            "temperature",
+            [PosteriorKL, SubstructureKL],
+            [0.0, -1.0, float("nan")],
+            r"temperature is .*has to be more than 0",
+        ),
+        ("k", [TopK], [0, -1], r"k is .* but has to be 1 or more"),
+        (
+            "label_heads",
+            [PosteriorKL, StructuralCE, SubstructureMSE, TopK, HardLabels],
+            [0],
+            r"label_heads is 0, but has to be 1 or more",
+        ),
+    ],
+)
+def test_settings_have_to_be_positive(
+    setting: str, losses: List[Any], values: List[float], message: str
+) -> None:
+    for loss, value in product(losses, values):
+        with pytest.raises(ValueError, match=message):
+            loss(**{setting: value})

@@ -4,11 +4,10 @@ import copy
 import pickle
 from typing import Any
 
-import numpy
 import pytest
-from numpy.testing import assert_allclose
+from helpers.loss_checks import assert_same_loss
+from helpers.scores import arc_args, arrays_of
 from spacy import registry
-from test_arc_losses import make_scores, make_weights
 
 from spacy_skd.losses import (
     DistillationLoss,
@@ -41,34 +40,21 @@ def test_a_mixture_comes_from_a_config() -> None:
     assert loss.accepts == {"potentials", "arc_marginals"}
 
 
-def test_of_arcs_it_is_the_weighted_sum() -> None:
-    lengths = [4, 1, 7]
-    student, teacher = make_scores(lengths, 1), make_scores(lengths, 2)
-    known = numpy.ones(5, dtype=bool)
-    weights, start_weights = make_weights(12), make_weights(12, 1)
+def test_arc_loss_is_the_weighted_sum() -> None:
+    args = arc_args([4, 1, 7])
     parts = [SubstructureMSE(), TopK(2, tree=True), HardLabels()]
     mixture = Mix(dict(zip("abc", parts)), {"a": 0.25, "b": 2.0, "c": 0.0})
-    loss, gradient = mixture.arcs(student, teacher, known, weights, start_weights)
-    given = [part.arcs(student, teacher, known, weights, start_weights) for part in parts]
-    assert_allclose(loss, 0.25 * given[0][0] + 2.0 * given[1][0], rtol=1e-6)
-    d_mse, d_top = given[0][1], given[1][1]
-    assert_allclose(gradient.labels, 0.25 * d_mse.labels + 2 * d_top.labels, rtol=1e-5, atol=1e-7)
-    assert_allclose(gradient.starts, 0.25 * d_mse.starts + 2 * d_top.starts, rtol=1e-5, atol=1e-7)
-    for mine, mse, top in zip(gradient.arcs, d_mse.arcs, d_top.arcs, strict=True):
-        assert mine.dtype == numpy.float32
-        assert_allclose(mine, 0.25 * mse + 2 * top, rtol=1e-5, atol=1e-6)
+    (mse, d_mse), (top, d_top), _ = (part.arcs(*args) for part in parts)
+    gradients = [0.25 * a + 2 * b for a, b in zip(arrays_of(d_mse), arrays_of(d_top))]
+    assert_same_loss(mixture.arcs(*args), (0.25 * mse + 2.0 * top, gradients), atol=1e-7)
 
 
 def test_without_any_weight_there_is_no_loss() -> None:
-    student, teacher = make_scores([4, 2], 1), make_scores([4, 2], 2)
-    mixture = Mix({"kl": SubstructureKL()}, {"kl": 0.0})
-    loss, gradient = mixture.arcs(
-        student, teacher, numpy.ones(5, dtype=bool), make_weights(6), make_weights(6)
-    )
+    loss, gradient = Mix({"kl": SubstructureKL()}, {"kl": 0.0}).arcs(*arc_args([4, 2]))
     assert loss == 0.0 and not gradient.starts.any() and not any(a.any() for a in gradient.arcs)
 
 
-def test_all_heads_where_one_of_them_wants_all() -> None:
+def test_labels_of_all_heads_where_one_loss_needs_them() -> None:
     parts = {"a": SubstructureKL(label_heads=2), "b": StructuralCE(label_heads=None)}
     assert Mix(parts, {"a": 1, "b": 1}).label_heads is None
 
@@ -87,21 +73,21 @@ def test_all_heads_where_one_of_them_wants_all() -> None:
         ({"kl": SubstructureKL()}, {"kl": iter([-2.0])}, "is -2.0"),
     ],
 )
-def test_what_is_no_mixture(losses: Any, weights: Any, message: str) -> None:
+def test_settings_that_make_no_mixture(losses: Any, weights: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Mix(losses, weights)
 
 
-def test_a_schedule_goes_on_and_stays_at_its_end() -> None:
+def test_a_schedule_stays_at_its_end() -> None:
     weight = Weight(iter([0.5, 0.25]), "{value}")
-    seen = [weight.value]
-    for _ in range(3):
+    values = []
+    for _ in range(4):
+        values.append(weight.value)
         weight.step()
-        seen.append(weight.value)
-    assert seen == [0.5, 0.25, 0.25, 0.25]
+    assert values == [0.5, 0.25, 0.25, 0.25]
 
 
-def test_copies_of_a_schedule_go_on_by_themselves() -> None:
+def test_copies_of_a_schedule_step_independently() -> None:
     weight = Weight((i / 10 for i in range(10)), "{value}")
     weight.step()
     other = copy.copy(weight)

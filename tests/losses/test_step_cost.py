@@ -1,4 +1,4 @@
-"""What a step computes does not depend on how many labels are impossible: counted, not timed."""
+"""A step costs the same however many labels are impossible: counted, not timed."""
 
 from collections import Counter
 from typing import Any, List
@@ -6,6 +6,7 @@ from typing import Any, List
 import numpy
 import pytest
 import torch
+from helpers.scores import arc_args, chain_args
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spacy_skd.losses import (
@@ -18,7 +19,6 @@ from spacy_skd.losses import (
     chain_nll,
 )
 from spacy_skd.schemes import TagScheme
-from spacy_skd.structures import ArcScores, ChainScores, group_sentences
 
 LABELS = list("ABCDEFGH")
 LENGTHS = [9, 1, 30]
@@ -39,11 +39,9 @@ class Work(TorchDispatchMode):
         return out
 
 
-def chain(n_tags: int, seed: int) -> ChainScores:
-    rng = numpy.random.default_rng(seed)
-    shapes = [(sum(LENGTHS), n_tags), (n_tags, n_tags), (n_tags,), (n_tags,)]
-    arrays: Any = [rng.normal(size=shape).astype("f") for shape in shapes]
-    return ChainScores(*arrays, lengths=LENGTHS)
+def assert_same_work(works: List[Work]) -> None:
+    for work in works[1:]:
+        assert work.operations == works[0].operations and work.numbers == works[0].numbers
 
 
 @pytest.mark.parametrize("scheme", ["BIO", "BILUO"])
@@ -61,25 +59,23 @@ def chain(n_tags: int, seed: int) -> ChainScores:
     ],
     ids=lambda objective: type(objective).__name__,
 )
-def test_of_chains(objective: Any, scheme: str) -> None:
+def test_chain_loss(objective: Any, scheme: str) -> None:
     tags = TagScheme(scheme, LABELS)
-    student, teacher = chain(len(tags), 0), chain(len(tags), 1)
-    weights: Any = numpy.ones(sum(LENGTHS), dtype="f")
+    student, teacher, _, weights = chain_args(LENGTHS, tags)
+    everything = numpy.ones((sum(LENGTHS), len(tags)), dtype=bool)
     works: List[Work] = []
-    # The first of all lays the batch out, which the others need not.
+    # Only the first step lays the batch out.
     for n_possible in (len(LABELS), len(LABELS), 3, 1):
         possible = tags.index_in(TagScheme(scheme, LABELS[:n_possible])) >= 0
         valid = tags.valid.restrict(possible)
         with Work() as work:
             if objective is None:
-                everything = numpy.ones((sum(LENGTHS), len(tags)), dtype=bool)
-                chain_nll(student, valid, everything, numpy.ones(len(LENGTHS), dtype="f"), [])  # type: ignore[arg-type]
+                chain_nll(student, valid, everything, weights[: len(LENGTHS)])
             else:
                 objective.chain(student, teacher, valid, weights)
         works.append(work)
     assert works[1].numbers > 1000
-    for work in works[2:]:
-        assert work.operations == works[1].operations and work.numbers == works[1].numbers
+    assert_same_work(works[1:])
 
 
 @pytest.mark.parametrize(
@@ -93,30 +89,11 @@ def test_of_chains(objective: Any, scheme: str) -> None:
     ],
     ids=lambda objective: type(objective).__name__,
 )
-def test_of_arcs(objective: Any) -> None:
-    rng = numpy.random.default_rng(0)
-    ends = numpy.cumsum(LENGTHS)
-    groups = group_sentences(numpy.stack([ends - LENGTHS, ends], axis=1))
-    n, n_labels = sum(LENGTHS), 20
-    heads: Any = numpy.zeros((n, 1), dtype="i8")
-
-    def scores() -> ArcScores:
-        arrays: Any = (
-            rng.normal(size=(n, 2)).astype("f"),
-            groups,
-            [rng.normal(size=group.is_arc.shape).astype("f") for group in groups],
-            heads,
-            rng.normal(size=(n, 1, n_labels)).astype("f"),
-        )
-        return ArcScores(*arrays)
-
-    student, teacher = scores(), scores()
-    weights: Any = numpy.ones(n, dtype="f")
+def test_arc_loss(objective: Any) -> None:
+    student, teacher, labels, *weights = arc_args(LENGTHS, k=1)
     works: List[Work] = []
-    for n_possible in (n_labels, 3, 0):
+    for n_possible in (len(labels), 3, 0):
         with Work() as work:
-            possible = numpy.arange(n_labels) < n_possible
-            objective.arcs(student, teacher, possible, weights, weights)
+            objective.arcs(student, teacher, numpy.arange(len(labels)) < n_possible, *weights)
         works.append(work)
-    for work in works[1:]:
-        assert work.operations == works[0].operations and work.numbers == works[0].numbers
+    assert_same_work(works)
