@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 from helpers.chain_params import SCHEMES, make_allowed, make_params
-from helpers.enumeration import sequences
+from helpers.enumeration import doc_sequences
 
 from spacy_skd.distributions import best_sequences
 from spacy_skd.distributions.best_sequences import k_best
@@ -30,19 +30,13 @@ def test_k_best_are_the_best_of_every_sequence(
     allowed = make_allowed(sum(lengths), len(scheme), 6) if is_restricted else None
     best, tags = k_best(potentials(*params, lengths, scheme.valid, allowed), k)
     assert best.shape == (len(lengths), k) and tags.shape == (k, sum(lengths))
-    end = 0
-    for d, length in enumerate(lengths):
-        tokens = slice(end, end := end + length)
-        if not length:
-            assert best[d].tolist() == [0.0] + [-torch.inf] * (k - 1)
-            continue
-        its_own = None if allowed is None else allowed[tokens]
-        found, scores = sequences((params[0][tokens], *params[1:]), scheme.valid, its_own)
+    docs = doc_sequences(params, lengths, scheme.valid, allowed)
+    for doc_best, doc_tags, (possible, scores) in zip(best, tags.split(lengths, dim=1), docs):
         expected, order = scores.sort(descending=True)
-        n = min(k, len(found))
-        torch.testing.assert_close(best[d, :n], expected[:n])
-        assert (best[d, n:] == -torch.inf).all()
-        assert [tuple(row) for row in tags[:n, tokens].tolist()] == [found[i] for i in order[:n]]
+        n = min(k, len(possible))
+        torch.testing.assert_close(doc_best[:n], expected[:n])
+        assert (doc_best[n:] == -torch.inf).all()
+        assert [tuple(row) for row in doc_tags[:n].tolist()] == [possible[i] for i in order[:n]]
 
 
 def test_k_best_of_nothing() -> None:
@@ -53,10 +47,10 @@ def test_k_best_of_nothing() -> None:
 
 @pytest.mark.parametrize("piece", [1, 7, 32, 1000])
 @pytest.mark.parametrize("is_restricted", [False, True])
-def test_the_best_in_pieces_is_that_of_whole_chains(
+def test_the_best_in_pieces_is_the_best_of_whole_chains(
     piece: int, is_restricted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where many are equally good: a valid one, of the best score."""
+    """Where several are equally good: a valid one, with the best score."""
     monkeypatch.setattr(best_sequences, "_piece_length", lambda *args: piece)
     scheme = TagScheme("BILUO", ["X", "Y"])
     lengths = [200, 3, 90, 33, 32, 1]
@@ -71,19 +65,17 @@ def test_the_best_in_pieces_is_that_of_whole_chains(
         torch.testing.assert_close(best[:, 0], expected[:, 0])
         if not rounded:
             assert torch.equal(tags[0], expected_tags[0])
-        # What the sequence itself scores.
+        # The score of the sequence itself.
         path = tags[0]
-        scores = phi.unary.gather(1, path[:, None])[:, 0]
+        scores = phi.unary[torch.arange(len(path)), path] + phi.before[0][path.roll(1), path]
         first = numpy.cumsum([0, *lengths[:-1]])
-        before = phi.before[0][path.roll(1), path]
-        before[first] = phi.before[1, 0][path[first]]
-        of_docs = torch.stack([part.sum() for part in (scores + before).split(lengths)])
-        torch.testing.assert_close(of_docs, expected[:, 0])
+        scores[first] = phi.unary[first, path[first]] + phi.before[1, 0][path[first]]
+        doc_scores = torch.stack([part.sum() for part in scores.split(lengths)])
+        torch.testing.assert_close(doc_scores, expected[:, 0])
 
 
-def test_a_doc_without_a_sequence_costs_the_others_nothing() -> None:
-    lengths = [80, 100, 40]
-    scheme = SCHEMES[1]
+def test_a_doc_without_a_sequence_does_not_affect_the_others() -> None:
+    lengths, scheme = [80, 100, 40], SCHEMES[1]
     params = make_params(sum(lengths), len(scheme), seed=21)
     allowed = torch.ones(sum(lengths), len(scheme), dtype=torch.bool)
     allowed[100] = False

@@ -2,7 +2,7 @@
 
 from functools import cache
 from itertools import pairwise, product
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import torch
 
@@ -18,6 +18,8 @@ def sequences(
     """Every tag sequence of one doc that is possible, and their scores."""
     emissions, transitions, start, end = params
     n_tokens, n_tags = emissions.shape
+    if not n_tokens:
+        return [()], start.new_zeros(1)
     possible = [
         tags
         for tags in product(range(n_tags), repeat=n_tokens)
@@ -30,6 +32,16 @@ def sequences(
     scores = start[tags[:, 0]] + end[tags[:, -1]]
     scores = scores + emissions[torch.arange(n_tokens), tags].sum(1)
     return possible, scores + transitions[tags[:, :-1], tags[:, 1:]].sum(1)
+
+
+def doc_sequences(
+    params: Params, lengths: List[int], valid: ValidTags, allowed: Optional[torch.Tensor] = None
+) -> Iterator[Tuple[List[Tuple[int, ...]], torch.Tensor]]:
+    """`sequences` of one doc after the other."""
+    emissions, *shared = params
+    masks = [None] * len(lengths) if allowed is None else allowed.split(lengths)
+    for doc, mask in zip(emissions.split(lengths), masks):
+        yield sequences((doc, *shared), valid, mask)
 
 
 def choices(length: int) -> List[Tree]:
@@ -58,8 +70,7 @@ def trees(length: int) -> List[Tree]:
     return [heads for heads in choices(length) if is_tree(heads)]
 
 
-def weights_of(scores: torch.Tensor, structures: List[Tree]) -> Dict[Tree, torch.Tensor]:
-    return {
-        heads: torch.stack([scores[d, h] for d, h in enumerate(heads)]).sum()
-        for heads in structures
-    }
+def weights_of(scores: torch.Tensor, structures: List[Tree]) -> torch.Tensor:
+    """The score of each structure of a sentence, from the scores of arcs."""
+    heads = torch.tensor(structures)
+    return scores[torch.arange(heads.shape[1]), heads].sum(1)

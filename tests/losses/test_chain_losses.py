@@ -8,7 +8,7 @@ from typing import Any, List, Tuple
 import numpy
 import pytest
 import torch
-from helpers.enumeration import sequences
+from helpers.enumeration import doc_sequences
 from helpers.loss_checks import assert_same_loss, describe, exact_gradient
 from helpers.scores import arrays_of, cast, chain_args, make_chain, make_weights
 from hypothesis import given, settings
@@ -315,19 +315,16 @@ def test_autocast_does_not_reach_the_losses() -> None:
 def enumerate_nll(
     scores: ChainScores, valid: ValidTags, allowed: numpy.ndarray, weights: Any
 ) -> Tuple[float, List[Any]]:
-    def loss(emissions: torch.Tensor, *shared: torch.Tensor) -> Any:
-        total: Any = 0.0
-        docs = zip(
-            emissions.split(scores.lengths), torch.tensor(allowed).split(scores.lengths), weights
+    def loss(*params: torch.Tensor) -> Any:
+        sides = (
+            doc_sequences(params, scores.lengths, valid, mask)
+            for mask in (None, torch.tensor(allowed))
         )
-        for doc, allowed_of_doc, weight in docs:
-            if len(doc) and weight:
-                params: Any = (doc, *shared)
-                log_z, gold = (
-                    sequences(params, valid, tags)[1].logsumexp(0)
-                    for tags in (None, allowed_of_doc)
-                )
-                total = total + float(weight) * (log_z - gold)
+        total: Any = 0.0
+        for (_, doc_scores), (_, gold_scores), weight in zip(*sides, weights):
+            if weight:
+                log_ratio = doc_scores.logsumexp(0) - gold_scores.logsumexp(0)
+                total = total + float(weight) * log_ratio
         return total
 
     return exact_gradient(loss, scores)

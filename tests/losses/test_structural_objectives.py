@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy
 import pytest
 import torch
-from helpers.enumeration import choices, sequences, trees
+from helpers.enumeration import choices, doc_sequences, sequences, trees, weights_of
 from helpers.layer_checks import groups_of, spans_of
 from helpers.loss_checks import assert_same_loss, describe, exact_gradient
 from helpers.scores import arc_args, arrays_of, cast, chain_args, make_chain, one_sentence
@@ -120,28 +120,21 @@ def define_chain(
     finer: The teacher's valid tags, and the student's tag for each of the teacher's tags.
     """
     teacher_valid, tag_of = finer or (valid, numpy.arange(len(teacher.start)))
-    lengths = student.lengths
-    teacher_emissions, *teacher_rest = double(teacher)
 
-    def loss(emissions: torch.Tensor, *rest: torch.Tensor) -> Any:
+    def loss(*params: torch.Tensor) -> Any:
         total: Any = 0.0
-        for doc, teacher_doc, w in zip(
-            emissions.split(lengths),
-            teacher_emissions.split(lengths),
-            torch.tensor(weights, dtype=torch.float64).split(lengths),
+        for (tags, scores), (teacher_tags, finer_scores), w in zip(
+            doc_sequences(params, student.lengths, valid),
+            doc_sequences(double(teacher), student.lengths, teacher_valid),
+            torch.tensor(weights, dtype=torch.float64).split(student.lengths),
         ):
-            if not len(doc):
-                continue
-            params: Any = (doc, *rest)
-            teacher_params: Any = (teacher_doc, *teacher_rest)
-            tags, scores = sequences(params, valid)
-            teacher_tags, finer_scores = sequences(teacher_params, teacher_valid)
             score_of = {
                 tuple(tag_of[list(y)]): score for y, score in zip(teacher_tags, finer_scores)
             }
             teacher_scores = [float(score_of.get(y, -torch.inf)) for y in tags]
-            teacher_scores = torch.tensor(teacher_scores, dtype=torch.float64)
-            total = total + compare(objective, scores, teacher_scores, tags, w)
+            if len(w):
+                teacher_scores = torch.tensor(teacher_scores, dtype=torch.float64)
+                total = total + compare(objective, scores, teacher_scores, tags, w)
         return total
 
     return exact_gradient(loss, student)
@@ -305,8 +298,7 @@ def define_arcs(
         for group, *blocks in zip(student.groups, arcs, teacher_arcs):
             for row, (first, length) in enumerate(zip(group.starts.tolist(), group.lengths)):
                 structures = (trees if objective.tree else choices)(int(length))
-                heads = torch.tensor(structures)
-                s, t = (block[row, torch.arange(length), heads].sum(1) for block in blocks)
+                s, t = (weights_of(block[row], structures) for block in blocks)
                 total = total + compare(objective, s, t, structures, w[first : first + length])
                 q = teacher_probabilities(objective, t)
                 for d in range(length):
@@ -316,7 +308,12 @@ def define_arcs(
                                 label_scores[first + d, slot][labels],
                                 teacher_labels[first + d, slot][labels],
                             )
-                            total = total + w[first + d] * q[heads[:, d] == head].sum() * of_labels
+                            total = (
+                                total
+                                + w[first + d]
+                                * q[[heads[d] == head for heads in structures]].sum()
+                                * of_labels
+                            )
         return total
 
     return exact_gradient(loss, student)
