@@ -1,13 +1,16 @@
-"""Sentence boundaries against the plain recursion, and texts without any."""
+"""Sentence boundaries against the plain recursion, and texts without boundaries."""
+
+from dataclasses import replace
 
 import numpy
 import pytest
+from helpers.layer_checks import spans_of
+from helpers.scores import make_arcs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from spacy_skd.decoding import sentence_spans, with_shorter_sentences
-from spacy_skd.structures import ArcScores, group_sentences
 
 
 def to_starts(margins):
@@ -86,34 +89,25 @@ def test_long_text_that_falls_apart_from_its_end():
 
 @pytest.mark.parametrize("is_known", [None, [0, 10]])
 def test_scores_of_long_sentences_are_those_of_their_parts(is_known):
-    rng = numpy.random.default_rng(0)
-    spans, n_tokens = numpy.array([[0, 3], [3, 12], [12, 14], [14, 20]]), 20
-    starts = rng.normal(size=(n_tokens, 2)).astype("f")
-    groups = group_sentences(spans)
-    arcs = [rng.normal(size=g.is_arc.shape).astype("f") for g in groups]
+    spans, n_tokens = spans_of([3, 9, 2, 6]), 20
+    known = None if is_known is None else numpy.isin(numpy.arange(n_tokens), is_known)
+    scores = replace(make_arcs([3, 9, 2, 6], 0, k=2), known=known)
     score = {  # by dependent and head, flat indices; -1 is the root
         (int(g.starts[s]) + d, int(g.starts[s]) + h - 1 if h else -1): float(a[s, d, h])
-        for g, a in zip(groups, arcs, strict=True)
+        for g, a in zip(scores.groups, scores.arcs, strict=True)
         for s, d, h in numpy.argwhere(g.is_arc)
     }
-    heads = numpy.full((n_tokens, 2), -1)
-    for first, end in spans:
-        for d in range(first, end):
-            some = [h for h in range(end - first + 1) if h != d - first + 1]
-            heads[d, : len(some)] = rng.permutation(some)[:2]
-    labels = rng.normal(size=(n_tokens, 2, 3)).astype("f")
-    known = None if is_known is None else numpy.isin(numpy.arange(n_tokens), is_known)
-    given_scores = ArcScores(starts, groups, arcs, heads, labels, known)
-    assert with_shorter_sentences(given_scores, 9) is given_scores
+    assert with_shorter_sentences(scores, 9) is scores
 
-    found = with_shorter_sentences(given_scores, 4)
+    shorter = with_shorter_sentences(scores, 4)
     presets = numpy.where(numpy.isin(numpy.arange(n_tokens), spans[:, 0]), 1, -1)
-    parts = {int(a): (int(a), int(b)) for a, b in sentence_spans(starts, [20], presets, 4)}
-    covered = sorted(int(start) for g in found.groups for start in g.starts)
-    assert covered == sorted(parts) and max(g.width for g in found.groups) <= 4
-    assert (found.starts == starts).all() and (found.labels == labels).all()
+    parts = {int(a): (int(a), int(b)) for a, b in sentence_spans(scores.starts, [20], presets, 4)}
+    covered = sorted(int(start) for g in shorter.groups for start in g.starts)
+    assert covered == sorted(parts) and max(g.width for g in shorter.groups) <= 4
+    assert_array_equal(shorter.starts, scores.starts)
+    assert_array_equal(shorter.labels, scores.labels)
     part_of = {d: span for span in parts.values() for d in range(*span)}
-    for g, a in zip(found.groups, found.arcs, strict=True):
+    for g, a in zip(shorter.groups, shorter.arcs, strict=True):
         for s, d, h in numpy.argwhere(g.is_arc):
             first = int(g.starts[s])
             assert a[s, d, h] == numpy.float32(score[first + d, first + h - 1 if h else -1])
@@ -122,8 +116,8 @@ def test_scores_of_long_sentences_are_those_of_their_parts(is_known):
         first, end = part_of[d]
         best = max((value, head) for (dep, head), value in score.items() if dep == d)[1]
         was_known = known is None or known[d]
-        assert found.known[d] == (was_known and (best == -1 or first <= best < end))
-        for before, after in zip(heads[d], found.heads[d], strict=True):
+        assert shorter.known[d] == (was_known and (best == -1 or first <= best < end))
+        for before, after in zip(scores.heads[d], shorter.heads[d], strict=True):
             flat = old_first[d] + before - 1
             if before <= 0:
                 assert after == before

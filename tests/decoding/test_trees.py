@@ -1,10 +1,9 @@
 """Trees against enumeration of every head assignment."""
 
-import itertools
-from functools import cache
-
 import numpy
 import pytest
+from helpers.enumeration import all_end_at_root, is_tree
+from helpers.enumeration import trees as every_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -12,28 +11,6 @@ from ufal.chu_liu_edmonds import chu_liu_edmonds
 
 from spacy_skd.decoding import decode_heads, trees
 from spacy_skd.structures import SentenceGroup
-
-
-def is_tree(heads):
-    """Single root, and every token's path ends there."""
-    return all_end_at_root(heads) and list(heads).count(0) == 1
-
-
-def all_end_at_root(heads):
-    """Follows each path, step by step."""
-    for token in range(1, len(heads) + 1):
-        for _ in heads:
-            token = heads[token - 1] if token else 0
-        if token:
-            return False
-    return True
-
-
-@cache
-def every_tree(length):
-    """RETURNS (ndarray): (n_trees, length); all single-root trees."""
-    choices = [[h for h in range(length + 1) if h != d + 1] for d in range(length)]
-    return numpy.array([heads for heads in itertools.product(*choices) if is_tree(heads)])
 
 
 def tree_scores(scores, heads):
@@ -46,7 +23,7 @@ def make_group(lengths):
 
 
 def scramble(group, arcs, rng):
-    """Put what means nothing where no arc is."""
+    """Put scores without a meaning where there is no arc."""
     garbage = rng.choice([numpy.nan, numpy.inf, -numpy.inf, 1e30, -1e30], size=arcs.shape)
     return numpy.where(group.is_arc, arcs, garbage.astype(arcs.dtype))
 
@@ -87,36 +64,36 @@ def test_best_of_all_trees(longest, kind, dtype, seed):
         scores = arcs[row, :length, : length + 1]
         best = tree_scores(scores, every_tree(length)).max()
         exact = trees.best_tree(scores)
-        for found in (heads[row, :length], exact):
-            assert is_tree(found)
-            assert tree_scores(scores, found) == pytest.approx(best, rel=1e-12, abs=1e-8)
+        for tree in (heads[row, :length], exact):
+            assert is_tree(tree)
+            assert tree_scores(scores, tree) == pytest.approx(best, rel=1e-12, abs=1e-8)
         assert not heads[row, length:].any()
 
 
-def best_tree_root_by_root(scores):
+def best_score_root_by_root(scores):
     """The library's algorithm once for each token as the only possible root."""
     length = len(scores)
-    best = -numpy.inf
+    best = []
     for root in range(length):
         matrix = numpy.full((length + 1, length + 1), numpy.nan)
         matrix[1:] = numpy.where(numpy.eye(length, length + 1, k=1), numpy.nan, scores)
         matrix[numpy.arange(length + 1) != root + 1, 0] = numpy.nan
         heads, _ = chu_liu_edmonds(matrix)
-        best = max(best, tree_scores(scores, heads[1:]))
-    return best
+        best.append(tree_scores(scores, heads[1:]))
+    return max(best)
 
 
 @pytest.mark.parametrize("root_bonus", [0.0, 3.0, 1e4, -1e4])
 def test_single_root_in_long_sentences(root_bonus):
     rng = numpy.random.default_rng(0)
     for length in (2, 9, 24):
-        # Differences far smaller than what keeps a second root away
+        # Differences far smaller than the penalty of a second root
         scores = rng.normal(size=(length, length + 1)) * 1e-3
         scores[:, 0] += root_bonus
-        found = trees.best_tree(scores)
-        assert is_tree(found)
-        expected = best_tree_root_by_root(scores)
-        assert tree_scores(scores, found) == pytest.approx(expected, rel=1e-12, abs=1e-8)
+        tree = trees.best_tree(scores)
+        assert is_tree(tree)
+        expected = best_score_root_by_root(scores)
+        assert tree_scores(scores, tree) == pytest.approx(expected, rel=1e-12, abs=1e-8)
 
 
 def test_one_hopeless_arc_costs_no_precision():
@@ -128,14 +105,14 @@ def test_one_hopeless_arc_costs_no_precision():
 
 @pytest.mark.parametrize("penalty", [1e4, 1e8])
 def test_close_roots_among_distant_scores(penalty):
-    """Every star has an arc of -penalty, so a second root is kept away by as much."""
+    """Every star has an arc of -penalty, so a second root costs as much."""
     scores = numpy.zeros((6, 7), dtype="float32")
     scores[:, 0] = -5 + numpy.array([1, 4, 2, 6, 3, 5]) * 1e-5
     scores[numpy.arange(6), numpy.roll(numpy.arange(1, 7), 1)] = -penalty
-    found = trees.best_tree(scores)
-    assert is_tree(found)
-    assert found[3] == 0
-    assert tree_scores(scores, found) == scores[3, 0]
+    tree = trees.best_tree(scores)
+    assert is_tree(tree)
+    assert tree[3] == 0
+    assert tree_scores(scores, tree) == scores[3, 0]
 
 
 def heads_to_arcs(group, heads):
@@ -166,14 +143,12 @@ def test_only_failing_sentences_go_to_the_exact_algorithm(lengths, data):
         for d in range(length):
             head = data.draw(st.integers(0, length - 1))
             heads[row, d] = head + (head > d)
-    expected = [is_tree(heads[row, :length]) for row, length in enumerate(lengths)]
-    assert trees._is_tree(group, heads).tolist() == [
-        all_end_at_root(heads[row, :length]) for row, length in enumerate(lengths)
-    ]
-    found = decode_heads(group, heads_to_arcs(group, heads))
-    for row, length in enumerate(lengths):
-        assert is_tree(found[row, :length])
-        assert (found[row] == heads[row]).all() == expected[row]
+    ends = [all_end_at_root(row[:length]) for row, length in zip(heads, lengths)]
+    assert trees._is_tree(group, heads).tolist() == ends
+    decoded = decode_heads(group, heads_to_arcs(group, heads))
+    for row, length, tree in zip(heads, lengths, decoded):
+        assert is_tree(tree[:length])
+        assert (tree == row).all() == is_tree(row[:length])
 
 
 @pytest.mark.parametrize("bad", [numpy.nan, numpy.inf, -numpy.inf])

@@ -2,12 +2,13 @@ import itertools
 
 import numpy
 import pytest
+from helpers.layer_checks import groups_of, spans_of
+from helpers.scores import arrays_of, make_chain
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from spacy_skd.structures import (
-    ChainScores,
     SentenceGroup,
     first_tokens,
     group_sentences,
@@ -15,11 +16,6 @@ from spacy_skd.structures import (
 )
 
 sentence_lengths = st.lists(st.integers(1, 90), min_size=1, max_size=40)
-
-
-def spans_of(lengths):
-    ends = numpy.cumsum(lengths)
-    return numpy.stack([ends - lengths, ends], axis=1)
 
 
 @given(sentence_lengths)
@@ -35,26 +31,21 @@ def test_each_sentence_is_in_one_group(lengths):
     # Each token stands at one position.
     tokens = numpy.concatenate([group.tokens[group.is_token] for group in groups])
     assert_array_equal(numpy.sort(tokens), numpy.arange(spans[-1, 1]))
+    # Sentences of one length share a group.
+    assert sum(len(set(group.lengths)) for group in groups) == len(set(lengths))
 
 
 @given(sentence_lengths)
 def test_little_is_computed_for_padding(lengths):
-    groups = group_sentences(spans_of(lengths))
+    groups = groups_of(*lengths)
     for group in groups:
         assert group.width == group.lengths.max()
         assert group.width <= max(group.lengths.min() * 1.25, group.lengths.min() + 4)
-    # Shortest first, and no group could take in the next one's sentences.
+    # The shortest come first, and no group has room for the sentences of the next.
     for before, after in itertools.pairwise(groups):
         shortest = before.lengths.min()
         assert before.width < after.lengths.min()
         assert after.lengths.min() > max(shortest * 5 // 4, shortest + 4)
-
-
-@given(sentence_lengths)
-def test_sentences_of_one_length_share_a_group(lengths):
-    groups = group_sentences(spans_of(lengths))
-    of_length = [set(group.lengths.tolist()) for group in groups]
-    assert sum(map(len, of_length)) == len(set(lengths))
 
 
 @given(sentence_lengths)
@@ -82,12 +73,10 @@ def test_layout():
 
 @given(sentence_lengths)
 def test_arcs_by_definition(lengths):
-    for group in group_sentences(spans_of(lengths))[:2]:
-        for s, length in enumerate(group.lengths[:3]):
-            for d in range(min(group.width, 5)):
-                for h in range(group.width + 1):
-                    expected = d < length and h <= length and h != d + 1
-                    assert group.is_arc[s, d, h] == expected
+    for group in groups_of(*lengths)[:2]:
+        for s, d, h in numpy.ndindex(group.is_arc[:3, :5].shape):
+            length = group.lengths[s]
+            assert group.is_arc[s, d, h] == (d < length and h <= length and h != d + 1)
 
 
 def test_no_sentences():
@@ -97,14 +86,11 @@ def test_no_sentences():
 
 @pytest.mark.parametrize("n_tokens", [0, 3])
 def test_gradients_of_two_losses_add_up(n_tokens):
-    def scores(value):
-        arrays = [numpy.full(shape, value) for shape in ((n_tokens, 2), (2, 2), (2,), (2,))]
-        return ChainScores(*arrays, lengths=[n_tokens])
-
-    total = scores(1.0) + scores(2.0)
+    first, second = (make_chain([n_tokens], 2, seed) for seed in (0, 1))
+    total = first + second
     assert total.lengths == [n_tokens]
-    for array in (total.emissions, total.transitions, total.start, total.end):
-        assert_array_equal(array, numpy.full(array.shape, 3.0))
+    for a, b, both in zip(arrays_of(first), arrays_of(second), arrays_of(total)):
+        assert_array_equal(both, a + b)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +102,8 @@ def test_gradients_of_two_losses_add_up(n_tokens):
         ([], [], []),
     ],
 )
-def test_sentences_start_where_they_are_said_to_and_with_docs(is_start, lengths, spans):
-    where = numpy.array(is_start, dtype=bool)
-    found = spans_of_starts(where, numpy.array(lengths, dtype="i8"))
-    assert [tuple(span) for span in found.tolist()] == spans
-    assert where.tolist() == [bool(x) for x in is_start]
+def test_sentences_start_at_the_given_tokens_and_with_docs(is_start, lengths, spans):
+    starts = numpy.array(is_start, dtype=bool)
+    computed = spans_of_starts(starts, numpy.array(lengths, dtype="i8"))
+    assert [tuple(span) for span in computed.tolist()] == spans
+    assert_array_equal(starts, is_start)
