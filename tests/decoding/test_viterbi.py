@@ -7,7 +7,7 @@ import numpy
 import pytest
 import torch
 from helpers.enumeration import doc_sequences
-from helpers.scores import arrays_of, cast, make_chain
+from helpers.scores import arrays_of, cast, make_chain, tensors_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -18,14 +18,10 @@ from spacy_skd.schemes import TagScheme
 SCHEMES = [TagScheme("BIO", ["A"]), TagScheme("BIO", ["A", "B"]), TagScheme("BILUO", ["A"])]
 
 
-def params_of(scores):
-    return [torch.tensor(array, dtype=torch.float64) for array in arrays_of(scores)]
-
-
 def random_allowed(rng, scheme, lengths):
     """Some tags of each token, among them those of one valid sequence."""
     allowed = rng.random((sum(lengths), len(scheme))) < 0.3
-    params = params_of(make_chain(lengths, len(scheme), 0))
+    params = tensors_of(make_chain(lengths, len(scheme), 0))
     tags = [
         tag
         for possible, _ in doc_sequences(params, lengths, scheme.valid)
@@ -56,7 +52,7 @@ def test_best_of_all_sequences(scheme, n_docs, integers, constrain, seed):
     assert tags.shape == (sum(lengths),)
     assert tags.dtype.kind == "i"
     mask = None if allowed is None else torch.tensor(allowed)
-    docs = doc_sequences(params_of(scores), lengths, scheme.valid, mask)
+    docs = doc_sequences(tensors_of(scores), lengths, scheme.valid, mask)
     for doc_tags, (possible, values) in zip(torch.tensor(tags).split(lengths), docs):
         value = values[possible.index(tuple(doc_tags.tolist()))]
         assert float(value) == pytest.approx(float(values.max()), abs=1e-4)

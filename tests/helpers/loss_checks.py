@@ -6,7 +6,7 @@ import numpy
 import torch
 from numpy.testing import assert_allclose
 
-from helpers.scores import arrays_of
+from helpers.scores import arrays_of, tensors_of
 
 
 def describe(objective: Any) -> str:
@@ -16,7 +16,7 @@ def describe(objective: Any) -> str:
 
 def exact_gradient(loss: Callable[..., Any], scores: Any) -> Tuple[float, List[Any]]:
     """A function of the arrays of scores: its value, and its gradient by each array."""
-    leaves = [torch.tensor(a, dtype=torch.float64).requires_grad_() for a in arrays_of(scores)]
+    leaves = [tensor.requires_grad_() for tensor in tensors_of(scores)]
     # The value may depend on none of the arrays.
     value = loss(*leaves) + leaves[0].sum() * 0.0
     gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any, List, Sequence
 
 import numpy
+import torch
 
 from helpers.layer_checks import draw, groups_of
 from spacy_skd.schemes import TagScheme
@@ -66,6 +67,10 @@ def arrays_of(scores: Any) -> List[Any]:
     if isinstance(scores, ChainScores):
         return [scores.emissions, scores.transitions, scores.start, scores.end]
     return [scores.starts, scores.labels, *scores.arcs]
+
+
+def tensors_of(scores: Any) -> List[torch.Tensor]:
+    return [torch.tensor(array, dtype=torch.float64) for array in arrays_of(scores)]
 
 
 def cast(scores: Any, dtype: str) -> Any:

@@ -8,7 +8,15 @@ import pytest
 import torch
 from helpers.layer_checks import spans_of
 from helpers.loss_checks import assert_same_gradient, assert_same_loss, describe, exact_gradient
-from helpers.scores import N_LABELS, arc_args, arrays_of, make_arcs, make_weights, one_sentence
+from helpers.scores import (
+    N_LABELS,
+    arc_args,
+    arrays_of,
+    make_arcs,
+    make_weights,
+    one_sentence,
+    tensors_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -41,7 +49,7 @@ def head_rows(scores: ArcScores, arcs: Any) -> Dict[int, torch.Tensor]:
 
 def double(scores: ArcScores) -> Tuple[torch.Tensor, torch.Tensor, Dict[int, torch.Tensor]]:
     """Starts, labels and rows of heads, in double precision."""
-    starts, labels, *arcs = (torch.tensor(a, dtype=torch.float64) for a in arrays_of(scores))
+    starts, labels, *arcs = tensors_of(scores)
     return starts, labels, head_rows(scores, arcs)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.enumeration import doc_sequences
 from helpers.loss_checks import assert_same_loss, describe, exact_gradient
-from helpers.scores import arrays_of, cast, chain_args, make_chain, make_weights
+from helpers.scores import arrays_of, cast, chain_args, make_chain, make_weights, tensors_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -56,7 +56,7 @@ def substructures(
 def reference(
     objective: Any, student: ChainScores, teacher: ChainScores, valid: ValidTags, weights: Any
 ) -> Tuple[float, List[Any]]:
-    teacher_params = [torch.tensor(a, dtype=torch.float64) for a in arrays_of(teacher)]
+    teacher_params = tensors_of(teacher)
 
     def per_token(params: Any, flat: int, first: bool, last: bool) -> torch.Tensor:
         if isinstance(objective, SubstructureMSE) and not objective.transitions:

@@ -10,7 +10,15 @@ import torch
 from helpers.enumeration import choices, doc_sequences, sequences, trees, weights_of
 from helpers.layer_checks import groups_of, spans_of
 from helpers.loss_checks import assert_same_loss, describe, exact_gradient
-from helpers.scores import arc_args, arrays_of, cast, chain_args, make_chain, one_sentence
+from helpers.scores import (
+    arc_args,
+    arrays_of,
+    cast,
+    chain_args,
+    make_chain,
+    one_sentence,
+    tensors_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -125,7 +133,7 @@ def define_chain(
         total: Any = 0.0
         for (tags, scores), (teacher_tags, finer_scores), w in zip(
             doc_sequences(params, student.lengths, valid),
-            doc_sequences(double(teacher), student.lengths, teacher_valid),
+            doc_sequences(tensors_of(teacher), student.lengths, teacher_valid),
             torch.tensor(weights, dtype=torch.float64).split(student.lengths),
         ):
             score_of = {
@@ -138,10 +146,6 @@ def define_chain(
         return total
 
     return exact_gradient(loss, student)
-
-
-def double(scores: Any) -> Any:
-    return [torch.tensor(array, dtype=torch.float64) for array in arrays_of(scores)]
 
 
 def assert_same_structural_loss(computed: Any, expected: Any) -> None:
@@ -189,7 +193,7 @@ def test_a_bio_teacher_of_a_biluo_student(objective: Any) -> None:
 
 def params_of(scores: ChainScores, n_tokens: int) -> Any:
     """Parameters of the first doc."""
-    emissions, *rest = double(scores)
+    emissions, *rest = tensors_of(scores)
     return (emissions[:n_tokens], *rest)
 
 
@@ -211,7 +215,7 @@ def test_a_softmax_per_token_learns_the_posteriors_of_a_crf() -> None:
     tags, scores = sequences(params_of(teacher, 4), valid)
     for y, probability in zip(tags, scores.softmax(0).tolist()):
         posteriors[numpy.arange(4), y] += probability
-    softmax = double(student)[0].softmax(1).numpy()
+    softmax = tensors_of(student)[0].softmax(1).numpy()
     assert_allclose(gradient.emissions, softmax - posteriors, atol=1e-6)
 
 
@@ -282,7 +286,7 @@ def define_arcs(
     weights: Any,
     start_weights: Any,
 ) -> Tuple[float, List[Any]]:
-    teacher_starts, teacher_labels, *teacher_arcs = double(teacher)
+    teacher_starts, teacher_labels, *teacher_arcs = tensors_of(teacher)
     tau = getattr(objective, "temperature", 1.0)
 
     def divergence(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
@@ -460,7 +464,7 @@ def test_mse_takes_no_finer_tags() -> None:
 def test_gradients_of_chains_are_those_of_finite_differences(objective: Any) -> None:
     lengths = [3, 0, 1]
     student, teacher, valid, _ = chain_args(lengths, BIO)
-    targets: Any = ChainTensors(*double(teacher))
+    targets: Any = ChainTensors(*tensors_of(teacher))
     if objective.reads_sequences:
         targets = FromPotentials(targets, lengths, valid, None, False, len(BIO))
     weights = torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64)
@@ -468,7 +472,9 @@ def test_gradients_of_chains_are_those_of_finite_differences(objective: Any) -> 
     def loss(*params: torch.Tensor) -> torch.Tensor:
         return objective.chain_loss(ChainTensors(*params), targets, lengths, valid, weights)
 
-    assert torch.autograd.gradcheck(loss, [tensor.requires_grad_() for tensor in double(student)])
+    assert torch.autograd.gradcheck(
+        loss, [tensor.requires_grad_() for tensor in tensors_of(student)]
+    )
 
 
 @pytest.mark.parametrize(
