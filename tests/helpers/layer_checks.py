@@ -1,7 +1,8 @@
-"""What the tests of the layers share: a tok2vec that returns what it's told to, sentences, and
-gradients by finite differences."""
+"""What the tests of the layers share: a tok2vec with fixed output, sentences, and gradients by
+finite differences."""
 
 import numpy
+from numpy.testing import assert_allclose
 from spacy.tokens import Doc
 from spacy.vocab import Vocab
 from thinc.api import Model
@@ -15,6 +16,14 @@ EPS = 1e-2
 
 def draw(rng, *shape):
     return rng.normal(size=shape).astype("float32")
+
+
+def randomize(model, seed=0):
+    """Give all layers random parameters."""
+    rng = numpy.random.default_rng(seed)
+    for node in model.walk():
+        for name in node.param_names:
+            node.set_param(name, draw(rng, *node.get_param(name).shape))
 
 
 def make_docs(lengths):
@@ -61,6 +70,11 @@ def weighted_sum(weights, outputs):
     return sum(float((w.astype("float64") * y.astype("float64")).sum()) for w, y in pairs)
 
 
+def assert_same(arrays, others, rtol=0.0, atol=0.0):
+    for array, other in zip(arrays, others, strict=True):
+        assert_allclose(array, other, rtol=rtol, atol=atol)
+
+
 def assert_gradient(loss, array, gradient, name):
     """Compare the gradient of `loss()` with respect to an array, which is changed in place."""
     assert gradient.shape == array.shape, name
@@ -73,4 +87,26 @@ def assert_gradient(loss, array, gradient, name):
         expected[index] = (above - loss()) / (2 * EPS)
         array[index] = value
     assert abs(expected).max() > 1e-3, f"{name}: nothing to compare"
-    numpy.testing.assert_allclose(gradient, expected, rtol=2e-3, atol=2e-3, err_msg=name)
+    assert_allclose(gradient, expected, rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def assert_param_gradients(loss, model, scale=1.0):
+    """Compare the gradients of all parameters, times the scale of the loss.
+
+    RETURNS: The number of parameters.
+    """
+    params = [(node, name) for node in model.walk() for name in node.param_names]
+    for node, name in params:
+        gradient = node.get_grad(name) * scale
+        assert_gradient(loss, node.get_param(name), gradient, f"{node.name}.{name}")
+    return len(params)
+
+
+def assert_tok2vec_gradients(loss, model, vectors, scale=1.0):
+    """Compare the only gradients that `fixed_tok2vec(vectors)` has got."""
+    (d_vectors,) = model.get_ref("tok2vec").attrs["gradients"]
+    for vector, d_vector in zip(vectors, d_vectors, strict=True):
+        if len(vector):
+            assert_gradient(loss, vector, d_vector * scale, "vectors")
+        else:
+            assert d_vector.shape == vector.shape

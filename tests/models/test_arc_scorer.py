@@ -1,6 +1,15 @@
 import numpy
 import pytest
-from helpers.layer_checks import assert_gradient, draw, groups_of, sentences, weighted_sum
+from helpers.layer_checks import (
+    assert_gradient,
+    assert_param_gradients,
+    assert_same,
+    draw,
+    groups_of,
+    randomize,
+    sentences,
+    weighted_sum,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 
 from spacy_skd.models.arc_scorer import ArcScorer, head_rows
@@ -14,9 +23,7 @@ LENGTHS = (3, 1, 5, 1, 2, 12, 17, 16)
 def scorer():
     model = ArcScorer(WIDTH)
     model.initialize()
-    rng = numpy.random.default_rng(0)
-    model.set_param("W", draw(rng, WIDTH, WIDTH))
-    model.set_param("b", draw(rng, WIDTH))
+    randomize(model)
     return model
 
 
@@ -27,7 +34,7 @@ def make_input(lengths=LENGTHS):
 
 
 def d_scores(groups):
-    """Random weights on arcs, and zero where there is none."""
+    """Random weights of arcs, and zero where there is no arc."""
     rng = numpy.random.default_rng(2)
     return [draw(rng, *group.is_arc.shape) * group.is_arc for group in groups]
 
@@ -48,8 +55,7 @@ def test_scores_are_biaffine(scorer):
 
 def test_training_and_prediction_agree(scorer):
     X = make_input()
-    for trained, predicted in zip(scorer(X, is_train=True)[0], scorer.predict(X)):
-        assert_array_equal(trained, predicted)
+    assert_same(scorer(X, is_train=True)[0], scorer.predict(X))
 
 
 def test_gradients(scorer):
@@ -63,12 +69,11 @@ def test_gradients(scorer):
 
     assert_gradient(loss, deps, d_deps, "dependents")
     assert_gradient(loss, heads, d_heads, "heads")
-    for name in ("W", "b"):
-        assert_gradient(loss, scorer.get_param(name), scorer.get_grad(name), name)
+    assert_param_gradients(loss, scorer)
 
 
-def test_a_group_adds_to_the_root_s_gradient_what_the_others_do(scorer):
-    # Every sentence shares the root, and all padding is written to its row: each must be summed.
+def test_the_root_s_gradient_is_the_sum_over_groups(scorer):
+    # All sentences share the root, and all padding is written to its row.
     deps, heads, groups = make_input()
     weights = d_scores(groups)
     _, backprop = scorer.begin_update((deps, heads, groups))
@@ -80,8 +85,7 @@ def test_a_group_adds_to_the_root_s_gradient_what_the_others_do(scorer):
     assert_allclose(together, apart, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_scores_change_no_gradient_of_a_shorter_sentence(scorer):
-    # A sentence beside a longer one gets what it gets alone.
+def test_a_longer_sentence_does_not_change_the_gradient_of_a_shorter_one(scorer):
     deps, heads, _ = make_input((2, 5))
     beside, alone = groups_of(2, 5), groups_of(2)
     assert len(beside) == 1 and beside[0].width == 5
@@ -114,5 +118,4 @@ def test_serialization(scorer):
     X = make_input()
     loaded = ArcScorer().from_bytes(scorer.to_bytes())
     assert loaded.get_dim("nI") == WIDTH
-    for mine, its in zip(scorer.predict(X), loaded.predict(X)):
-        assert_array_equal(mine, its)
+    assert_same(scorer.predict(X), loaded.predict(X))

@@ -2,7 +2,17 @@ from itertools import pairwise, product
 
 import numpy
 import pytest
-from helpers.layer_checks import assert_gradient, draw, fixed_tok2vec, make_docs, weighted_sum
+from helpers.layer_checks import (
+    assert_param_gradients,
+    assert_same,
+    assert_tok2vec_gradients,
+    draw,
+    fixed_tok2vec,
+    make_docs,
+    randomize,
+    weighted_sum,
+)
+from helpers.scores import arrays_of
 from numpy.testing import assert_allclose, assert_array_equal
 from thinc.api import Model
 
@@ -12,11 +22,7 @@ from spacy_skd.structures import ChainScores
 
 LENGTHS = [3, 0, 1, 4]
 WIDTH, N_TAGS, PER_LABEL = 4, 5, 2
-OWN = ("transitions", "start", "end")
-
-
-def arrays(scores):
-    return [scores.emissions, scores.transitions, scores.start, scores.end]
+CHAIN_PARAMS = ("transitions", "start", "end")
 
 
 @pytest.fixture
@@ -29,18 +35,14 @@ def vectors():
 def tagger(vectors):
     model = build_crf_tagger(fixed_tok2vec(vectors), N_TAGS)
     model.initialize(X=make_docs(LENGTHS))
-    rng = numpy.random.default_rng(1)
-    for name in OWN:
-        model.set_param(name, draw(rng, *model.get_param(name).shape))
-    model.get_ref("emissions").set_param("W", draw(rng, N_TAGS, WIDTH))
-    model.get_ref("emissions").set_param("b", draw(rng, N_TAGS))
+    randomize(model)
     return model
 
 
 def test_starts_from_zero(vectors):
     model = build_crf_tagger(fixed_tok2vec(vectors), N_TAGS)
     model.initialize(X=make_docs(LENGTHS))
-    assert not any(model.get_param(name).any() for name in OWN)
+    assert not any(model.get_param(name).any() for name in CHAIN_PARAMS)
 
 
 def test_emissions_are_linear_in_the_vectors(tagger, vectors):
@@ -49,37 +51,27 @@ def test_emissions_are_linear_in_the_vectors(tagger, vectors):
     tokens = [token for doc in vectors for token in doc]
     assert_allclose(scores.emissions, [W @ token + b for token in tokens], rtol=1e-5, atol=1e-6)
     assert scores.lengths == LENGTHS
-    for name in OWN:
+    for name in CHAIN_PARAMS:
         assert_array_equal(getattr(scores, name), tagger.get_param(name))
 
 
 def test_training_and_prediction_agree(tagger):
     docs = make_docs(LENGTHS)
-    for trained, predicted in zip(arrays(tagger(docs, True)[0]), arrays(tagger.predict(docs))):
-        assert_array_equal(trained, predicted)
+    assert_same(arrays_of(tagger(docs, True)[0]), arrays_of(tagger.predict(docs)))
 
 
 def test_gradients(tagger, vectors):
     docs = make_docs(LENGTHS)
     scores, backprop = tagger.begin_update(docs)
     rng = numpy.random.default_rng(2)
-    weights = [draw(rng, *array.shape) for array in arrays(scores)]
+    weights = [draw(rng, *array.shape) for array in arrays_of(scores)]
     assert backprop(ChainScores(*weights, LENGTHS)) is docs
 
     def loss():
-        return weighted_sum(weights, arrays(tagger.predict(docs)))
+        return weighted_sum(weights, arrays_of(tagger.predict(docs)))
 
-    (d_vectors,) = tagger.get_ref("tok2vec").attrs["gradients"]
-    for vector, d_vector in zip(vectors, d_vectors, strict=True):
-        if len(vector):
-            assert_gradient(loss, vector, d_vector, "vectors")
-        else:
-            assert d_vector.shape == (0, WIDTH)
-    for name in OWN:
-        assert_gradient(loss, tagger.get_param(name), tagger.get_grad(name), name)
-    emissions = tagger.get_ref("emissions")
-    for name in "Wb":
-        assert_gradient(loss, emissions.get_param(name), emissions.get_grad(name), name)
+    assert_tok2vec_gradients(loss, tagger, vectors)
+    assert assert_param_gradients(loss, tagger) == 5
 
 
 def test_docs_without_tokens():
@@ -96,7 +88,7 @@ def test_growing_keeps_scores(tagger):
     backprop(before)
     resize_crf_tagger(tagger, N_TAGS + 2, PER_LABEL)
     after, backprop = tagger.begin_update(docs)
-    for old, new in zip(arrays(before), arrays(after)):
+    for old, new in zip(arrays_of(before), arrays_of(after)):
         kept = tuple(slice(size) for size in old.shape)
         if old.shape[0] == len(before.emissions):
             kept = (slice(None), slice(N_TAGS))
@@ -129,7 +121,7 @@ def test_sequences_with_a_new_label_are_below_the_mean_of_those_with_old_ones(ta
             [1 + label * PER_LABEL + (t - 1) % PER_LABEL if t >= N_TAGS else t for t in tags]
             for label in old_labels
         ]
-        mean = numpy.mean([score_of(scores, its) for its in with_old])
+        mean = numpy.mean([score_of(scores, old_tags) for old_tags in with_old])
         assert_allclose(score_of(scores, tags), mean - n_new_tags * BELOW_MEAN, atol=1e-5)
         n_checked += 1
     assert n_checked > 100
@@ -138,7 +130,7 @@ def test_sequences_with_a_new_label_are_below_the_mean_of_those_with_old_ones(ta
 def test_growing_from_one_label_leaves_the_best_alone(vectors):
     model = build_crf_tagger(fixed_tok2vec(vectors), 3)
     model.initialize(X=make_docs(LENGTHS))
-    # Without an O that would do: the new tags would be as good as the old.
+    # O scores low: else the new tags could be as good as the old.
     model.get_ref("emissions").set_param("b", numpy.array([-9, 1, 1], dtype="f"))
     resize_crf_tagger(model, 5, PER_LABEL)
     emissions = model.predict(make_docs(LENGTHS)).emissions
@@ -155,16 +147,15 @@ def test_growing_before_initialization(vectors):
 
 def test_serialization(tagger, vectors):
     docs = make_docs(LENGTHS)
-    # A pipeline is loaded into a model that was never told its sizes.
+    # A pipeline is loaded into a model that does not know its sizes.
     loaded = build_crf_tagger(fixed_tok2vec(vectors)).from_bytes(tagger.to_bytes())
     assert loaded.get_dim("nO") == N_TAGS
-    for mine, its in zip(arrays(tagger.predict(docs)), arrays(loaded.predict(docs)), strict=True):
-        assert_array_equal(mine, its)
+    assert_same(arrays_of(tagger.predict(docs)), arrays_of(loaded.predict(docs)))
 
 
-def test_averages_take_the_chain_s_own_parameters_along(tagger):
+def test_averages_include_the_parameters_of_the_chain(tagger):
     docs = make_docs(LENGTHS)
-    averages = {(tagger.id, name): tagger.get_param(name) + 1 for name in OWN}
+    averages = {(tagger.id, name): tagger.get_param(name) + 1 for name in CHAIN_PARAMS}
     before = tagger.predict(docs).transitions
     with tagger.use_params(averages):
         assert_array_equal(tagger.predict(docs).transitions, before + 1)

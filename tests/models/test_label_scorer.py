@@ -1,6 +1,12 @@
 import numpy
 import pytest
-from helpers.layer_checks import assert_gradient, draw, weighted_sum
+from helpers.layer_checks import (
+    assert_gradient,
+    assert_param_gradients,
+    draw,
+    randomize,
+    weighted_sum,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 
 from spacy_skd.models import label_scorer
@@ -15,9 +21,7 @@ PARAMS = ("W", "W_dep", "W_head", "b")
 def scorer():
     model = LabelScorer(N_LABELS, WIDTH)
     model.initialize()
-    rng = numpy.random.default_rng(0)
-    for name in PARAMS:
-        model.set_param(name, draw(rng, *model.get_param(name).shape))
+    randomize(model)
     return model
 
 
@@ -25,7 +29,7 @@ def make_input(n_tokens=N_TOKENS, k=K):
     rng = numpy.random.default_rng(1)
     # The last row is the root's; rows repeat, within a token too.
     rows = rng.integers(0, n_tokens + 1, (n_tokens, k))
-    rows[0] = n_tokens
+    rows[:1] = n_tokens
     return draw(rng, n_tokens, WIDTH), draw(rng, n_tokens + 1, WIDTH), rows
 
 
@@ -34,29 +38,26 @@ def test_scores_are_biaffine(scorer):
     W, W_dep, W_head, b = (scorer.get_param(name) for name in PARAMS)
     scores = scorer.predict((deps, heads, rows))
     assert scores.shape == (N_TOKENS, K, N_LABELS)
-    for d in range(N_TOKENS):
-        for k in range(K):
-            head = heads[rows[d, k]]
-            for label in range(N_LABELS):
-                # W_l is stored with the head's width first.
-                expected = deps[d] @ W[label].T @ head
-                expected += W_dep[label] @ deps[d] + W_head[label] @ head + b[label]
-                assert_allclose(scores[d, k, label], expected, rtol=1e-4, atol=1e-5)
+    for d, k, label in numpy.ndindex(scores.shape):
+        head = heads[rows[d, k]]
+        # W_l is stored with the head's width first.
+        expected = deps[d] @ W[label].T @ head
+        expected += W_dep[label] @ deps[d] + W_head[label] @ head + b[label]
+        assert_allclose(scores[d, k, label], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients(scorer):
     X = deps, heads, _ = make_input()
-    weights = [draw(numpy.random.default_rng(2), N_TOKENS, K, N_LABELS)]
+    weights = draw(numpy.random.default_rng(2), N_TOKENS, K, N_LABELS)
     _, backprop = scorer.begin_update(X)
-    d_deps, d_heads = backprop(weights[0])
+    d_deps, d_heads = backprop(weights)
 
     def loss():
-        return weighted_sum(weights, [scorer.predict(X)])
+        return weighted_sum([weights], [scorer.predict(X)])
 
     assert_gradient(loss, deps, d_deps, "dependents")
     assert_gradient(loss, heads, d_heads, "heads")
-    for name in PARAMS:
-        assert_gradient(loss, scorer.get_param(name), scorer.get_grad(name), name)
+    assert assert_param_gradients(loss, scorer) == 4
 
 
 @pytest.mark.parametrize("chunk", [1, 4, N_TOKENS, 100])
@@ -66,17 +67,18 @@ def test_prediction_in_chunks_is_training(scorer, chunk, monkeypatch):
     assert_allclose(scorer.predict(X), scorer(X, is_train=True)[0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("n_tokens", "k"), [(0, 1), (N_TOKENS, 0), (0, 0)])
-def test_nothing_to_score(scorer, n_tokens, k):
-    deps, heads, _ = make_input()
-    deps, heads = deps[:n_tokens], heads[: n_tokens + 1]
-    rows = numpy.zeros((n_tokens, k), dtype="i")
-    scores, backprop = scorer.begin_update((deps, heads, rows))
-    assert scores.shape == (n_tokens, k, N_LABELS)
+@pytest.mark.parametrize(
+    ("n_tokens", "k", "n_labels"), [(0, 1, 3), (N_TOKENS, 0, 3), (0, 0, 3), (N_TOKENS, K, 0)]
+)
+def test_nothing_to_score(n_tokens, k, n_labels):
+    model = LabelScorer(n_labels, WIDTH)
+    model.initialize()
+    X = deps, heads, _ = make_input(n_tokens, k)
+    scores, backprop = model.begin_update(X)
+    assert scores.shape == model.predict(X).shape == (n_tokens, k, n_labels)
     d_deps, d_heads = backprop(scores)
     assert d_deps.shape == deps.shape and d_heads.shape == heads.shape
     assert not d_deps.any() and not d_heads.any()
-    assert scorer.predict((deps, heads, rows)).shape == (n_tokens, k, N_LABELS)
 
 
 def test_growing_keeps_scores(scorer):
@@ -116,13 +118,3 @@ def test_growing_from_no_labels():
     model.initialize()
     grow_label_scorer(model, 2)
     assert_array_equal(model.predict(make_input()), numpy.zeros((N_TOKENS, K, 2)))
-
-
-def test_no_labels():
-    model = LabelScorer(0, WIDTH)
-    model.initialize()
-    X = make_input()
-    scores, backprop = model.begin_update(X)
-    assert scores.shape == model.predict(X).shape == (N_TOKENS, K, 0)
-    d_deps, d_heads = backprop(scores)
-    assert not d_deps.any() and not d_heads.any()

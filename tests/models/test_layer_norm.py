@@ -1,6 +1,12 @@
 import numpy
 import pytest
-from helpers.layer_checks import assert_gradient, draw, weighted_sum
+from helpers.layer_checks import (
+    assert_gradient,
+    assert_param_gradients,
+    draw,
+    randomize,
+    weighted_sum,
+)
 from numpy.testing import assert_allclose
 from thinc.api import LayerNorm as ThincsLayerNorm
 
@@ -13,14 +19,12 @@ WIDTH = 6
 def layer():
     model = LayerNorm(WIDTH)
     model.initialize()
-    rng = numpy.random.default_rng(0)
-    for name in ("G", "b"):
-        model.set_param(name, model.get_param(name) + draw(rng, WIDTH))
+    randomize(model)
     return model
 
 
 def test_as_thincs(layer):
-    """Also its parameters: what was saved with the one loads with the other."""
+    """The same output, gradients and parameters."""
     thincs = ThincsLayerNorm(WIDTH)
     thincs.initialize()
     thincs.from_bytes(layer.to_bytes())
@@ -47,8 +51,7 @@ def test_gradients(layer):
         return weighted_sum([weights], [layer.predict(X)])
 
     assert_gradient(loss, X, dX, "X")
-    for name in ("G", "b"):
-        assert_gradient(loss, layer.get_param(name), layer.get_grad(name), name)
+    assert assert_param_gradients(loss, layer) == 2
     assert_allclose(X, before)
 
 
