@@ -65,6 +65,19 @@ def sentences(groups):
     ]
 
 
+def record_sizes(layer):
+    """RETURNS: A list that gets the number of rows of each input of a layer from now on."""
+    sizes = []
+    forward = layer._func
+
+    def record(model, Xs, is_train):
+        sizes.append(sum(map(len, Xs)))
+        return forward(model, Xs, is_train)
+
+    layer._func = record
+    return sizes
+
+
 def weighted_sum(weights, outputs):
     pairs = zip(weights, outputs, strict=True)
     return sum(float((w.astype("float64") * y.astype("float64")).sum()) for w, y in pairs)
@@ -75,17 +88,22 @@ def assert_same(arrays, others, rtol=0.0, atol=0.0):
         assert_allclose(array, other, rtol=rtol, atol=atol)
 
 
-def assert_gradient(loss, array, gradient, name):
-    """Compare the gradient of `loss()` with respect to an array, which is changed in place."""
-    assert gradient.shape == array.shape, name
-    expected = numpy.zeros(array.shape)
+def finite_differences(loss, array, eps=EPS):
+    """The gradient of `loss()` by an array, which is changed in place for a while."""
+    gradient = numpy.zeros(array.shape)
     for index in numpy.ndindex(array.shape):
         value = array[index]
-        array[index] = value + EPS
+        array[index] = value + eps
         above = loss()
-        array[index] = value - EPS
-        expected[index] = (above - loss()) / (2 * EPS)
+        array[index] = value - eps
+        gradient[index] = (above - loss()) / (2 * eps)
         array[index] = value
+    return gradient
+
+
+def assert_gradient(loss, array, gradient, name):
+    assert gradient.shape == array.shape, name
+    expected = finite_differences(loss, array)
     assert abs(expected).max() > 1e-3, f"{name}: nothing to compare"
     assert_allclose(gradient, expected, rtol=2e-3, atol=2e-3, err_msg=name)
 

@@ -163,7 +163,7 @@ def test_averages_include_the_parameters_of_the_chain(tagger):
 
 
 def test_width_is_learned_from_output(vectors):
-    # As with a pooled transformer, which does not know its width.
+    # A pooled transformer does not know its width either.
     tok2vec = Model("no_width", lambda model, docs, is_train: (vectors, lambda d: docs))
     model = build_crf_tagger(tok2vec, N_TAGS)
     with pytest.raises(ValueError, match='"no_width" can\'t be known without data'):

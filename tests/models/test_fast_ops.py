@@ -1,11 +1,18 @@
-"""Layers that multiply with numpy's BLAS: same output, kept through copies, nobody else touched."""
+"""Layers that multiply with numpy's BLAS: the same output, and no effect on other layers."""
 
 import threading
 
 import numpy
 import pytest
 import spacy
-from spacy.ml.models import MultiHashEmbed, build_hash_embed_cnn_tok2vec, build_Tok2Vec_model
+from helpers.layer_checks import assert_same, draw, record_sizes
+from spacy.ml.models import (
+    MishWindowEncoder,
+    MultiHashEmbed,
+    build_hash_embed_cnn_tok2vec,
+    build_Tok2Vec_model,
+)
+from spacy.tokens import Doc
 from spacy.util import registry
 from thinc.api import LSTM, Linear, NumpyOps, Ops, chain, get_current_ops, with_padded
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -14,13 +21,11 @@ from spacy_skd.models import fast_ops, fast_tok2vec
 from spacy_skd.models.fast_ops import numpy_is_fast, one_blas_thread, use_fast_ops
 from spacy_skd.models.fast_tok2vec import FastTok2Vec
 
-THREADS = fast_ops.THREADS
-
 
 @pytest.fixture(autouse=True)
 def numpy_is_chosen(monkeypatch):
     choose(monkeypatch, "numpy")
-    for name in THREADS:
+    for name in fast_ops.THREADS:
         monkeypatch.delenv(name, raising=False)
     yield
     numpy_is_fast.cache_clear()
@@ -53,6 +58,20 @@ def cnn():
     )
 
 
+def make_fast(docs):
+    fast = FastTok2Vec(cnn())
+    fast.initialize(X=docs)
+    return fast
+
+
+def make_both(docs):
+    """A tok2vec, and a fast one with the same parameters."""
+    plain, fast = cnn(), make_fast(docs)
+    plain.initialize(X=docs)
+    fast.layers[0].from_bytes(plain.to_bytes())
+    return plain, fast
+
+
 def uses_blis(model):
     return {node.ops.use_blis for node in model.walk() if isinstance(node.ops, NumpyOps)}
 
@@ -62,120 +81,81 @@ def n_threads():
 
 
 def test_output_and_gradient_are_those_of_the_tok2vec(docs):
-    plain = cnn()
-    plain.initialize(X=docs)
-    fast = FastTok2Vec(plain.copy())
-    fast.initialize(X=docs)
-    fast.layers[0].from_bytes(plain.to_bytes())
-    results = []
+    plain, fast = make_both(docs)
+    outputs, gradients = [], []
     for model in (plain, fast):
         output, backprop = model.begin_update(docs)
-        # Not of the sum, which layer normalization leaves no gradient but rounding errors.
+        # Random weights: a sum has no gradient after layer normalization, but rounding errors.
         rng = numpy.random.default_rng(0)
-        backprop([rng.normal(size=array.shape).astype("f") for array in output])
-        grads = {
-            (i, name): node.get_grad(name)
-            for i, node in enumerate(node for node in model.walk() if node.name != "fast_tok2vec")
-            for name in node.grad_names
-        }
-        results.append((output, grads))
+        backprop([draw(rng, *array.shape) for array in output])
+        outputs.append(output)
+        gradients.append([node.get_grad(name) for node in model.walk() for name in node.grad_names])
     assert uses_blis(plain) == {True}
     assert uses_blis(fast) == {False}
-    for a, b in zip(results[0][0], results[1][0]):
-        numpy.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    assert results[0][1].keys() == results[1][1].keys()
-    for key, grad in results[0][1].items():
-        numpy.testing.assert_allclose(grad, results[1][1][key], rtol=1e-4, atol=1e-4)
+    assert_same(*outputs, rtol=1e-4, atol=1e-5)
+    assert_same(*gradients, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("block", [1, 5, 6, 1000])
 def test_prediction_in_blocks_is_that_of_the_tok2vec(nlp, monkeypatch, block):
     monkeypatch.setattr(fast_tok2vec, "BLOCK", block)
     lengths = [7, 0, 1, 4, 13, 3, 3, 0]
-    docs = [spacy.tokens.Doc(nlp.vocab, words=[f"w{i}" for i in range(n)]) for n in lengths]
-    plain = cnn()
-    plain.initialize(X=docs)
-    fast = FastTok2Vec(plain.copy())
-    fast.initialize(X=docs)
-    fast.layers[0].from_bytes(plain.to_bytes())
-    found = fast.predict(docs)
-    for mine, its in zip(found, plain.predict(docs), strict=True):
-        numpy.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
+    docs = [Doc(nlp.vocab, words=[f"w{i}" for i in range(n)]) for n in lengths]
+    plain, fast = make_both(docs)
+    assert_same(fast.predict(docs), plain.predict(docs), rtol=1e-4, atol=1e-5)
     assert fast.predict([]) == []
 
 
-def test_an_encoder_that_does_not_tell_what_it_sees_sees_whole_docs(nlp, monkeypatch):
+@pytest.mark.parametrize(
+    "make_encoder",
+    [lambda: MishWindowEncoder(8, 1, 2), lambda: with_padded(LSTM(8, 8))],
+    ids=["unknown field", "unlimited field"],
+)
+def test_an_encoder_without_a_receptive_field_sees_whole_docs(nlp, monkeypatch, make_encoder):
     monkeypatch.setattr(fast_tok2vec, "BLOCK", 5)
-    embed = registry.architectures.get("spacy.MultiHashEmbed.v2")(
-        8, attrs=["NORM"], rows=[50], include_static_vectors=False
-    )
-    encode = registry.architectures.get("spacy.MishWindowEncoder.v2")(8, 1, 2)
-    tok2vec = registry.architectures.get("spacy.Tok2Vec.v2")(embed, encode)
-    docs = [nlp.make_doc("one two three four five six seven eight nine ten eleven twelve")]
-    tok2vec.initialize(X=docs)
-    expected = tok2vec.predict(docs)
-    numpy.testing.assert_allclose(FastTok2Vec(tok2vec).predict(docs)[0], expected[0], atol=1e-5)
+    embed = MultiHashEmbed(8, ["NORM"], [50], include_static_vectors=False)
+    fast = FastTok2Vec(build_Tok2Vec_model(embed, make_encoder()))
+    docs = [Doc(nlp.vocab, words=["a", "b", "c"] * 20)]
+    fast.initialize(X=docs)
+    assert_same(fast.predict(docs), fast.layers[0].predict(docs))
 
 
 def test_a_long_doc_is_not_encoded_at_once(nlp, monkeypatch):
     monkeypatch.setattr(fast_tok2vec, "BLOCK", 10)
-    fast = FastTok2Vec(cnn())
-    docs = [spacy.tokens.Doc(nlp.vocab, words=["w"] * n) for n in (100, 3)]
-    fast.initialize(X=docs)
-    sizes = []
-    encode = fast.layers[0].get_ref("encode")
-    plain = encode._func
-
-    def spy(model, Xs, is_train):
-        sizes.append(sum(map(len, Xs)))
-        return plain(model, Xs, is_train)
-
-    encode._func = spy
+    docs = [Doc(nlp.vocab, words=["w"] * n) for n in (100, 3)]
+    fast = make_fast(docs)
+    sizes = record_sizes(fast.layers[0].get_ref("encode"))
     fast.predict(docs)
-    # A block, and two tokens on either side of it; the other doc on its own.
+    # A block and two tokens on either side of it; the other doc alone.
     assert len(sizes) == 11 and max(sizes) == 14
-    # What neighbours share is encoded no more than twice, however far tokens see.
+    # No token is encoded more than twice, however large the receptive field.
     monkeypatch.setattr(fast_tok2vec, "BLOCK", 1)
     sizes.clear()
     fast.predict(docs)
     assert sum(sizes) <= 2 * 103
 
 
-def test_an_encoder_of_other_than_windows_sees_whole_docs(nlp):
-    encode = with_padded(LSTM(8, 8))
-    embed = MultiHashEmbed(8, ["NORM"], [50], include_static_vectors=False)
-    fast = FastTok2Vec(build_Tok2Vec_model(embed, encode))
-    docs = [spacy.tokens.Doc(nlp.vocab, words=["a", "b"] * 30)]
-    fast.initialize(X=docs)
-    (vectors,) = fast.predict(docs)
-    numpy.testing.assert_array_equal(vectors, fast.layers[0].predict(docs)[0])
-
-
 def test_width_is_that_of_the_tok2vec(docs):
-    fast = FastTok2Vec(cnn())
-    fast.initialize(X=docs)
+    fast = make_fast(docs)
     assert fast.get_dim("nO") == 32
     assert registry.architectures.get("spacy-skd.FastTok2Vec.v1") is FastTok2Vec
 
 
 def test_ops_come_back_after_copy_and_to_cpu(docs):
-    fast = FastTok2Vec(cnn())
-    fast.initialize(X=docs)
+    fast = make_fast(docs)
     expected = fast.predict(docs)
     copied = fast.copy()
     assert uses_blis(copied) == {True}
     fast.to_cpu()
     for model in (copied, fast):
-        for a, b in zip(model.predict(docs), expected):
-            numpy.testing.assert_array_equal(a, b)
+        assert_same(model.predict(docs), expected)
         assert uses_blis(model) == {False}
 
 
 def test_other_layers_of_the_process_are_left_alone(docs):
     other = chain(Linear(3, 2), Linear(2, 3))
     before = get_current_ops()
-    fast = FastTok2Vec(cnn())
-    fast.initialize(X=docs)
+    fast = make_fast(docs)
     fast.predict(docs)
     assert get_current_ops() is before
     assert uses_blis(other) == uses_blis(Linear(2, 2)) == {True}
@@ -187,16 +167,15 @@ def test_other_ops_stay():
 
     layers = [Linear(2, 2) for _ in range(3)]
     ops = [Ops(), AppleOps(), NumpyOps(use_blis=False)]
-    for layer, own in zip(layers, ops):
-        layer.ops = own
+    for layer, layer_ops in zip(layers, ops):
+        layer.ops = layer_ops
     use_fast_ops(layers)
     assert [layer.ops for layer in layers] == ops
 
 
 def test_blis_can_be_forced(monkeypatch, docs):
     choose(monkeypatch, "blis")
-    fast = FastTok2Vec(cnn())
-    fast.initialize(X=docs)
+    fast = make_fast(docs)
     fast.predict(docs)
     assert uses_blis(fast) == {True}
 
@@ -226,7 +205,7 @@ def two_threads():
         yield
 
 
-def test_one_thread_inside_and_as_many_as_before_after(two_threads):
+def test_one_thread_inside_and_the_same_number_as_before_afterwards(two_threads):
     with one_blas_thread():
         with one_blas_thread():
             assert n_threads() == {1}
@@ -237,7 +216,7 @@ def test_one_thread_inside_and_as_many_as_before_after(two_threads):
     assert n_threads() == {2}
 
 
-def test_overlapping_blocks_of_threads_restore_what_was_there(two_threads):
+def test_overlapping_blocks_of_threads_restore_the_number(two_threads):
     inside, go_on = threading.Event(), threading.Event()
     during = []
 

@@ -10,14 +10,13 @@ LENGTHS = (3, 0, 1, 11, 2, 0)
 WIDTH = 4
 
 
-def make_input(lengths=LENGTHS, width=WIDTH, seed=0):
-    rng = numpy.random.default_rng(seed)
-    X = draw(rng, sum(lengths), 2 * width)
+def make_input(lengths=LENGTHS):
+    X = draw(numpy.random.default_rng(0), sum(lengths), 2 * WIDTH)
     return Ragged(X, numpy.asarray(lengths, dtype="i"))
 
 
 def by_definition(X, reach):
-    """One doc, token by token: what is left of each token that is no further than `reach`."""
+    """One doc, token by token: the sum of what the gates keep of each token within `reach`."""
     width = X.shape[1] // 2
     candidates, gates = X[:, :width].astype("d"), 1 / (1 + numpy.exp(-X[:, width:].astype("d")))
     states = numpy.zeros_like(candidates)
@@ -32,7 +31,7 @@ def by_definition(X, reach):
 
 
 @pytest.mark.parametrize("reach", [2, 4, 8, 64])
-def test_states_are_what_the_gates_have_left(reach):
+def test_states_are_those_of_the_definition(reach):
     X = make_input()
     Y = GatedRecurrence(reach).predict(X)
     assert_array_equal(Y.lengths, LENGTHS)
@@ -41,16 +40,15 @@ def test_states_are_what_the_gates_have_left(reach):
     assert Y.data.dtype == "float32"
 
 
-def test_it_is_a_recurrence_as_far_as_it_reaches():
+def test_states_are_recurrent_within_reach():
     X = make_input((9,))
     states = GatedRecurrence(16).predict(X).data
     candidates, gates = X.data[:, :WIDTH], 1 / (1 + numpy.exp(-X.data[:, WIDTH:]))
-    half = WIDTH // 2
-    state = numpy.zeros(half)
-    for t in range(9):
-        f = gates[t, :half]
-        state = f * state + (1 - f) * candidates[t, :half] if t else (1 - f) * candidates[t, :half]
-        assert_allclose(states[t, :half], state, rtol=1e-4, atol=1e-5)
+    state = numpy.zeros(WIDTH // 2)
+    for row, candidate, gate in zip(states, candidates, gates):
+        forward = slice(WIDTH // 2)
+        state = gate[forward] * state + (1 - gate[forward]) * candidate[forward]
+        assert_allclose(row[forward], state, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("reach", [2, 4, 16])
@@ -58,14 +56,14 @@ def test_it_is_a_recurrence_as_far_as_it_reaches():
 def test_gradients(reach, lengths):
     layer = GatedRecurrence(reach)
     X = make_input(lengths)
-    weights = [draw(numpy.random.default_rng(1), len(X.data), WIDTH)]
+    weights = draw(numpy.random.default_rng(1), len(X.data), WIDTH)
     _, backprop = layer.begin_update(X)
-    dX = backprop(Ragged(weights[0], X.lengths))
+    dX = backprop(Ragged(weights, X.lengths))
     assert_array_equal(dX.lengths, X.lengths)
     assert dX.data.dtype == "float32"
 
     def loss():
-        return weighted_sum(weights, [layer.predict(X).data])
+        return weighted_sum([weights], [layer.predict(X).data])
 
     assert_gradient(loss, X.data, dX.data, "X")
 
@@ -84,7 +82,7 @@ def test_training_and_prediction_agree_and_leave_their_input_alone():
 
 
 def test_gates_that_are_open_or_shut():
-    """Scores that saturate the sigmoid: a sum over the doc, or each token for itself."""
+    """Scores that saturate the sigmoid: each token alone, or nothing of any token."""
     X = make_input((40,))
     for score, expected in ((-1e4, X.data[:, :WIDTH]), (1e4, numpy.zeros((40, WIDTH)))):
         X.data[:, WIDTH:] = score
@@ -94,8 +92,7 @@ def test_gates_that_are_open_or_shut():
 def test_nothing_to_read():
     layer = GatedRecurrence(4)
     for lengths in ((), (0, 0)):
-        X = Ragged(numpy.zeros((0, 2 * WIDTH), dtype="f"), numpy.asarray(lengths, dtype="i"))
-        Y, backprop = layer(X, is_train=True)
+        Y, backprop = layer(make_input(lengths), is_train=True)
         assert len(Y.data) == len(backprop(Y).data) == 0
 
 

@@ -1,6 +1,6 @@
 import numpy
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from thinc.api import Linear, Model
 
 from spacy_skd.models.growth import grow, grow_linear
@@ -23,7 +23,7 @@ def test_outputs_are_added_at_the_end(dtype):
         assert not model.has_grad(name)
 
 
-def test_a_gradient_grows_with_its_parameter_and_starts_anew():
+def test_a_gradient_grows_with_its_parameter_and_is_reset():
     params = {"b": numpy.ones((2,), dtype="f")}
     model = Model("layer", lambda *_: None, dims={"nO": 2}, params=params)
     model.set_grad("b", numpy.ones((2,), dtype="f"))
@@ -41,7 +41,7 @@ def test_a_linear_layer_keeps_its_outputs():
     grow_linear(model, 5)
     after = model.predict(X)
     assert model.get_dim("nO") == 5
-    numpy.testing.assert_allclose(after[:, :2], before, rtol=1e-6)
+    assert_allclose(after[:, :2], before, rtol=1e-6)
     assert not after[:, 2:].any()
 
 

@@ -1,13 +1,14 @@
-"""An embedding remembered by lexeme: same output, and nothing remembered that is no longer true."""
+"""An embedding cached by lexeme: the same output, and nothing cached that is no longer true."""
 
 import copy
 import pickle
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, List
 
 import numpy
 import pytest
 import spacy
+from helpers.embeddings import HASH_EMBED, add_ner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spacy.language import Language
@@ -47,19 +48,33 @@ def hash_embed(attrs: Any = ("NORM", "PREFIX", "SUFFIX", "SHAPE"), vectors: bool
 
 
 def char_embed() -> Any:
-    return CharacterEmbed(
-        width=16, rows=100, nM=4, nC=4, include_static_vectors=True, feature="LOWER"
-    )
+    return CharacterEmbed(16, 100, 4, 4, include_static_vectors=True, feature="LOWER")
 
 
-def assert_same(found: Any, expected: Any) -> None:
-    assert len(found) == len(expected)
-    for a, b in zip(found, expected):
+def make_cache(docs: List[Doc], embed: Any = None, **settings: int) -> Any:
+    model = LexemeCache(embed or hash_embed(), **settings)
+    model.initialize(X=docs)
+    return model
+
+
+def first_table(model: Any) -> Any:
+    return next(node for node in model.walk() if node.name == "hashembed")
+
+
+def assert_same(arrays: Any, expected: Any) -> None:
+    for a, b in zip(arrays, expected, strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype
         numpy.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def n_remembered(model: Any) -> int:
+def assert_as_without_cache(model: Any, docs: List[Doc]) -> None:
+    """The second prediction comes from the cache."""
+    expected = model.layers[0].predict(docs)
+    for _ in range(2):
+        assert_same(model.predict(docs), expected)
+
+
+def n_cached(model: Any) -> int:
     return sum(len(n.attrs["memory"]) for n in model.walk() if n.name == "lexeme_cache")
 
 
@@ -80,8 +95,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> List[int]:
 
 @pytest.mark.parametrize("make", [hash_embed, char_embed])
 def test_output_is_that_of_the_embedding(make: Any, docs: List[Doc], counted: List[int]) -> None:
-    model = LexemeCache(make())
-    model.initialize(X=docs)
+    model = make_cache(docs, make())
     embed = model.layers[0]
     if make is char_embed:
         table: Any = next(n for n in embed.walk() if n.name == "charembed")
@@ -94,20 +108,18 @@ def test_output_is_that_of_the_embedding(make: Any, docs: List[Doc], counted: Li
         assert_same(model.predict(docs[::-1]), expected[::-1])
     # Each lexeme was computed once.
     assert len(counted) == 1 and 0 < counted[0] < sum(map(len, docs))
-    assert n_remembered(model) == counted[0]
+    assert n_cached(model) == counted[0]
 
 
-def test_a_norm_of_its_own_is_another_lexeme(nlp: Language, docs: List[Doc]) -> None:
-    model = LexemeCache(hash_embed())
-    model.initialize(X=docs)
+def test_a_word_with_another_norm_is_another_lexeme(nlp: Language, docs: List[Doc]) -> None:
+    model = make_cache(docs)
     doc = Doc(nlp.vocab, words=["ca", "n't", "ca", "ca"])
     doc[2].norm_ = "can"
     doc[3].norm_ = "california"
-    first, second = model.predict([doc]), model.predict([doc])
-    assert_same(first, model.layers[0].predict([doc]))
-    assert_same(second, first)
-    assert not numpy.allclose(first[0][0], first[0][2])
-    assert not numpy.allclose(first[0][2], first[0][3])
+    assert_as_without_cache(model, [doc])
+    (vectors,) = model.predict([doc])
+    assert not numpy.allclose(vectors[0], vectors[2])
+    assert not numpy.allclose(vectors[2], vectors[3])
 
 
 @pytest.mark.parametrize("attr", ["TAG", "LEMMA", "ENT_TYPE", "SPACY", "IS_TITLE", "DEP", "MORPH"])
@@ -125,29 +137,22 @@ def test_any_attribute(attr: str, nlp: Language) -> None:
             morphs=["Case=Nom", "", "Case=Acc"],
         )
     ] * 2
-    model = LexemeCache(hash_embed(["ORTH", attr], vectors=False))
-    model.initialize(X=docs)
-    expected = model.layers[0].predict(docs)
-    assert_same(model.predict(docs), expected)
-    assert_same(model.predict(docs), expected)
+    model = make_cache(docs, hash_embed(["ORTH", attr], vectors=False))
+    assert_as_without_cache(model, docs)
 
 
 def test_vectors_of_another_attribute(nlp: Language) -> None:
     nlp.vocab.vectors = Vectors(data=numpy.eye(2, dtype="f"), keys=["they", "pay"], attr="LOWER")
     docs = [Doc(nlp.vocab, words=["They", "THEY", "pay", "Pay", "xyz"])]
-    model = LexemeCache(hash_embed(["SHAPE"]))
-    model.initialize(X=docs)
-    expected = model.layers[0].predict(docs)
-    assert_same(model.predict(docs), expected)
-    assert_same(model.predict(docs), expected)
+    assert_as_without_cache(make_cache(docs, hash_embed(["SHAPE"])), docs)
 
 
-def test_training_goes_through_and_ends_remembering(docs: List[Doc]) -> None:
+def test_training_reaches_the_embedding_and_empties_the_cache(docs: List[Doc]) -> None:
     plain = hash_embed()
     plain.initialize(X=docs)
     model = LexemeCache(plain.copy())
     model.predict(docs)
-    assert n_remembered(model)
+    assert n_cached(model)
     grads = []
     for layer in (plain, model):
         output, backprop = layer.begin_update(docs)
@@ -160,16 +165,15 @@ def test_training_goes_through_and_ends_remembering(docs: List[Doc]) -> None:
     model.finish_update(Adam(0.1))
     for _ in range(2):
         assert_same(model.predict(docs), model.layers[0].predict(docs))
-        assert not n_remembered(model)
-    # A copy is not trained, until it is.
+        assert not n_cached(model)
+    # A copy caches until it is trained.
     copied = model.copy()
     copied.predict(docs)
-    assert n_remembered(copied) and not n_remembered(model)
+    assert n_cached(copied) and not n_cached(model)
 
 
 def test_prediction_has_no_backprop(docs: List[Doc]) -> None:
-    model = LexemeCache(hash_embed())
-    model.initialize(X=docs)
+    model = make_cache(docs)
     output, backprop = model(docs, False)
     with pytest.raises(ValueError, match="begin_update"):
         backprop(output)
@@ -177,15 +181,14 @@ def test_prediction_has_no_backprop(docs: List[Doc]) -> None:
 
 def changes() -> Any:
     def from_bytes(model: Any, nlp: Language) -> None:
-        other = LexemeCache(hash_embed())
-        other.initialize(X=[nlp.make_doc("x")])
+        other = make_cache([nlp.make_doc("x")])
         for node in other.walk():
             if node.name == "hashembed":
                 node.set_param("E", node.get_param("E") + 1)
         model.from_bytes(other.to_bytes())
 
     def param(model: Any, nlp: Language) -> None:
-        table = next(n for n in model.walk() if n.name == "hashembed")
+        table = first_table(model)
         table.set_param("E", table.get_param("E") + 1)
 
     def vectors(model: Any, nlp: Language) -> None:
@@ -199,22 +202,18 @@ def changes() -> Any:
 
 
 @pytest.mark.parametrize("change", changes(), ids=lambda change: change.__name__)
-def test_nothing_stays_that_is_no_longer_true(change: Any, nlp: Language, docs: List[Doc]) -> None:
-    model = LexemeCache(hash_embed())
-    model.initialize(X=docs)
+def test_nothing_outdated_stays_in_the_cache(change: Any, nlp: Language, docs: List[Doc]) -> None:
+    model = make_cache(docs)
     before = model.predict(docs)
     change(model, nlp)
-    expected = model.layers[0].predict(docs)
-    assert not numpy.allclose(expected[0], before[0])
-    assert_same(model.predict(docs), expected)
-    assert_same(model.predict(docs), expected)
+    assert not numpy.allclose(model.predict(docs)[0], before[0])
+    assert_as_without_cache(model, docs)
 
 
 def test_use_params(docs: List[Doc]) -> None:
-    model = LexemeCache(hash_embed())
-    model.initialize(X=docs)
+    model = make_cache(docs)
     before = model.predict(docs)
-    table: Any = next(n for n in model.walk() if n.name == "hashembed")
+    table = first_table(model)
     with model.use_params({(table.id, "E"): table.get_param("E") + 1}):
         inside = model.predict(docs)
         assert_same(inside, model.layers[0].predict(docs))
@@ -222,28 +221,26 @@ def test_use_params(docs: List[Doc]) -> None:
     assert_same(model.predict(docs), before)
 
 
-def test_neither_written_nor_copied_nor_pickled(docs: List[Doc]) -> None:
-    model = LexemeCache(hash_embed())
-    model.initialize(X=docs)
+def test_the_cache_is_not_written_copied_or_pickled(docs: List[Doc]) -> None:
+    model = make_cache(docs)
     empty = model.to_bytes()
     expected = model.predict(docs)
-    assert n_remembered(model) and model.to_bytes() == empty
+    assert n_cached(model) and model.to_bytes() == empty
     for other in (model.copy(), copy.deepcopy(model), LexemeCache(hash_embed()).from_bytes(empty)):
-        assert not n_remembered(other)
+        assert not n_cached(other)
         assert_same(other.predict(docs), expected)
-        assert n_remembered(other)
+        assert n_cached(other)
     assert len(pickle.loads(pickle.dumps(model.attrs["memory"]))) == 0
 
 
 @pytest.mark.parametrize("max_lexemes", [1, 3, 7, 8])
 def test_bounded(max_lexemes: int, nlp: Language) -> None:
-    model = LexemeCache(hash_embed(), max_lexemes=max_lexemes)
     docs = [nlp.make_doc(f"w{i} w{i + 1} w{i} w{i + 2}") for i in range(20)]
-    model.initialize(X=docs)
+    model = make_cache(docs, max_lexemes=max_lexemes)
     for doc in docs * 2:
         assert_same(model.predict([doc]), model.layers[0].predict([doc]))
-        assert n_remembered(model) <= max_lexemes
-    assert (n_remembered(model) > 0) == (max_lexemes >= 3)
+        assert n_cached(model) <= max_lexemes
+    assert (n_cached(model) > 0) == (max_lexemes >= 3)
 
 
 def test_limit_is_checked() -> None:
@@ -255,63 +252,42 @@ def test_limit_is_checked() -> None:
 @given(st.lists(st.lists(st.sampled_from("a A b 's n't 1 22 - \n".split(" ")), max_size=8)))
 def test_any_order_of_any_words(batches: List[List[str]]) -> None:
     nlp = spacy.blank("en")
-    model = LexemeCache(hash_embed(vectors=False), max_lexemes=6)
-    model.initialize(X=[nlp.make_doc("a b")])
+    model = make_cache([nlp.make_doc("a b")], hash_embed(vectors=False), max_lexemes=6)
     for words in batches:
         docs = [Doc(nlp.vocab, words=words), Doc(nlp.vocab, words=words[::2])]
         assert_same(model.predict(docs), model.layers[0].predict(docs))
 
 
 def test_docs_of_two_vocabs(docs: List[Doc]) -> None:
-    model = LexemeCache(hash_embed(vectors=False))
-    model.initialize(X=docs)
+    model = make_cache(docs, hash_embed(vectors=False))
     both = [*docs, spacy.blank("en").make_doc("Nowhere else, they're gonna")]
     assert_same(model.predict(both), model.layers[0].predict(both))
 
 
 def test_many_threads(nlp: Language) -> None:
-    model = LexemeCache(hash_embed(), max_lexemes=40)
     docs = [nlp.make_doc(f"w{i} x{i % 7} y{i % 11} They pay") for i in range(60)]
-    model.initialize(X=docs)
+    model = make_cache(docs, max_lexemes=40)
     expected = [model.layers[0].predict([doc])[0] for doc in docs]
-    errors: List[BaseException] = []
 
     def work(offset: int) -> None:
-        try:
-            for i in range(len(docs)):
-                j = (i * 7 + offset) % len(docs)
-                assert_same(model.predict([docs[j]]), [expected[j]])
-        except BaseException as error:
-            errors.append(error)
+        for i in range(len(docs)):
+            j = (i * 7 + offset) % len(docs)
+            assert_same(model.predict([docs[j]]), [expected[j]])
 
-    threads = [threading.Thread(target=work, args=(7 * i,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(0, 42, 7)))  # raises what a thread raises
 
 
-def test_a_layer_that_looks_around_is_refused(docs: List[Doc]) -> None:
+def test_a_layer_that_sees_other_tokens_is_refused(docs: List[Doc]) -> None:
     encode = MaxoutWindowEncoder(width=16, window_size=1, maxout_pieces=2, depth=1)
-    with pytest.raises(ValueError, match="tokens around it"):
-        LexemeCache(build_Tok2Vec_model(hash_embed(), encode)).initialize(X=docs)
-    with pytest.raises(ValueError, match="tokens around it"):
-        LexemeCache(build_Tok2Vec_model(LexemeCache(hash_embed()), encode)).initialize(X=docs)
+    for embed in (hash_embed(), LexemeCache(hash_embed())):
+        with pytest.raises(ValueError, match="tokens around it"):
+            make_cache(docs, build_Tok2Vec_model(embed, encode))
 
 
 def test_in_a_pipeline(nlp: Language) -> None:
     """Trained, saved, loaded, run by several processes."""
-    embed = {
-        "@architectures": "spacy-skd.LexemeCache.v1",
-        "embed": {
-            "@architectures": "spacy.MultiHashEmbed.v2",
-            "width": 16,
-            "attrs": ["NORM", "SHAPE"],
-            "rows": [100, 100],
-            "include_static_vectors": False,
-        },
-    }
+    embed = {"@architectures": "spacy-skd.LexemeCache.v1", "embed": HASH_EMBED}
     encode = {
         "@architectures": "spacy.MaxoutWindowEncoder.v2",
         "width": 16,
@@ -319,19 +295,15 @@ def test_in_a_pipeline(nlp: Language) -> None:
         "maxout_pieces": 2,
         "depth": 1,
     }
-    tok2vec = {"@architectures": "spacy.Tok2Vec.v2", "embed": embed, "encode": encode}
     assert registry.architectures.get("spacy-skd.LexemeCache.v1") is LexemeCache
-    model = {"@architectures": "spacy-skd.CRFTagger.v1", "tok2vec": tok2vec}
-    ner: Any = nlp.add_pipe("crf_ner", config={"model": model})
-    ner.add_label("LOC")
-    nlp.initialize()
+    ner = add_ner(nlp, embed, encode)
     ner.model.get_ref("emissions").set_param("W", numpy.ones((5, 16), dtype="f"))
     texts = TEXTS * 10
     expected = [[(e.text, e.label_) for e in doc.ents] for doc in nlp.pipe(texts)]
-    assert n_remembered(ner.model)
+    assert n_cached(ner.model)
     loaded: Any = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
-    assert not n_remembered(loaded.get_pipe("crf_ner").model)
+    assert not n_cached(loaded.get_pipe("crf_ner").model)
     for n_process in (1, 2):
         docs = loaded.pipe(texts, n_process=n_process)
         assert [[(e.text, e.label_) for e in doc.ents] for doc in docs] == expected
-    assert n_remembered(loaded.get_pipe("crf_ner").model)
+    assert n_cached(loaded.get_pipe("crf_ner").model)

@@ -2,19 +2,16 @@
 
 from typing import Any, Callable, List
 
-import numpy
 import pytest
-import spacy
-from spacy.ml.models import MultiHashEmbed
+from helpers.embeddings import WORDS, hash_embed, make_docs, make_nlp
+from helpers.layer_checks import assert_same
 from spacy.tokens import Doc
-from spacy.vectors import Vectors
 from thinc.api import fix_random_seed
 
 from spacy_skd.models.lexeme_cache import LexemeCache
 from spacy_skd.models.spelled_vectors import SpelledVectors
 from spacy_skd.models.word_dropout import WordDropout
 
-WORDS = [f"word{i}" for i in range(400)]
 both = pytest.mark.parametrize("layer", [SpelledVectors, WordDropout])
 
 Layer = Callable[..., Any]
@@ -22,43 +19,53 @@ Layer = Callable[..., Any]
 
 @pytest.fixture
 def docs() -> List[Doc]:
-    nlp = spacy.blank("en")
-    data = numpy.random.default_rng(0).normal(size=(len(WORDS), 8)).astype("f")
-    nlp.vocab.vectors = Vectors(strings=nlp.vocab.strings, data=data, keys=WORDS)
-    return [Doc(nlp.vocab, words=WORDS[:300]), Doc(nlp.vocab), Doc(nlp.vocab, words=WORDS[300:])]
+    return make_docs(make_nlp())
 
 
-def hash_embed() -> Any:
-    fix_random_seed(0)
-    return MultiHashEmbed(width=16, attrs=["NORM"], rows=[1000], include_static_vectors=True)
+@pytest.mark.parametrize(("layer", "tolerance"), [(SpelledVectors, 1e-5), (WordDropout, 0.0)])
+def test_prediction_and_a_rate_of_zero_change_nothing(
+    layer: Layer, tolerance: float, docs: List[Doc]
+) -> None:
+    attrs = ["SUFFIX", "NORM", "SHAPE"]
+    plain = hash_embed(attrs)
+    plain.initialize(docs)
+    expected = plain.predict(docs)
+    for rate in (0.0, 0.4):
+        model = layer(hash_embed(attrs), rate)
+        model.initialize(docs)
+        vectors = model.predict(docs) if rate else model(docs, is_train=True)[0]
+        assert_same(vectors, expected, rtol=tolerance, atol=tolerance / 10)
+        # The parameters are those of spaCy's own layer.
+        other = hash_embed(attrs)
+        other.initialize(docs)
+        assert_same(other.from_bytes(model.to_bytes()).predict(docs), expected)
 
 
 @both
-def test_seed_decides_which(layer: Layer, docs: List[Doc]) -> None:
+def test_random_tokens_depend_on_the_seed(layer: Layer, docs: List[Doc]) -> None:
     model = layer(hash_embed(), 0.4)
     model.initialize(docs)
-    first, again, another = [], [], []
-    for seed, found in ((7, first), (7, again), (8, another)):
+    outputs = []
+    for seed in (7, 7, 8):
         fix_random_seed(seed)
-        found += model(docs, is_train=True)[0]
-    for a, b, c in zip(first, again, another, strict=True):
-        numpy.testing.assert_array_equal(a, b)
-        assert len(a) == 0 or (a != c).any()
+        outputs.append(model(docs, is_train=True)[0])
+    first, again, other = outputs
+    assert_same(first, again)
+    assert all(len(a) == 0 or (a != b).any() for a, b in zip(first, other, strict=True))
 
 
 @both
 def test_inside_a_lexeme_cache_and_after_serialization(layer: Layer, docs: List[Doc]) -> None:
     model = LexemeCache(layer(hash_embed(), 0.4))
     model.initialize(docs)
-    fresh = LexemeCache(layer(hash_embed(), 0.1))
-    fresh.initialize(docs)
-    for node in fresh.walk():
+    loaded = LexemeCache(layer(hash_embed(), 0.1))
+    loaded.initialize(docs)
+    for node in loaded.walk():
         for name in node.param_names:
             node.set_param(name, node.get_param(name) + 1)
-    fresh.from_bytes(model.to_bytes())
-    for a, b in zip(model.predict(docs), fresh.predict(docs)):
-        numpy.testing.assert_array_equal(a, b)
-    assert len(fresh.attrs["memory"]) == len(WORDS)
+    loaded.from_bytes(model.to_bytes())
+    assert_same(model.predict(docs), loaded.predict(docs))
+    assert len(loaded.attrs["memory"]) == len(WORDS)
 
 
 @both

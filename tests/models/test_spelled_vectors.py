@@ -1,69 +1,32 @@
-"""Static vectors of words that the table lacks, and of words that are spelled all the same."""
+"""Static vectors of words that the table lacks, and of words that are spelled in training."""
 
 from typing import Any, List
 
 import numpy
-import pytest
 import spacy
-from spacy.language import Language
-from spacy.ml.models import MultiHashEmbed
+from helpers.embeddings import WORDS, hash_embed, make_docs, make_nlp, node_of
+from helpers.layer_checks import assert_same
+from numpy.testing import assert_allclose
+from spacy.ml.models import CharacterEmbed
 from spacy.tokens import Doc
 from spacy.vectors import Vectors
 from thinc.api import fix_random_seed
 
-from spacy_skd.models.spelled_vectors import SpelledVectors, ngram_forms, ngram_key, ngrams
+from spacy_skd.models.spelled_vectors import SpelledVectors, ngram_forms, ngrams
 
-WORDS = [f"word{i}" for i in range(400)]
 NGRAMS = ["<wo", "ord", "rd1", "<lo", "ck>"]
 
 
-def make_nlp(listed: List[str]) -> Language:
-    nlp = spacy.blank("en")
-    rng = numpy.random.default_rng(0)
-    data = rng.normal(size=(len(WORDS) + len(listed), 8)).astype("f")
-    table = Vectors(strings=nlp.vocab.strings, data=data, keys=WORDS)
-    for i, ngram in enumerate(listed):
-        table.add(ngram_key(ngram), row=len(WORDS) + i)
-    nlp.vocab.vectors = table
-    return nlp
+def init_layer(docs: List[Doc]) -> Any:
+    """The layer of vectors in an embedding."""
+    layer = node_of(SpelledVectors(hash_embed(), 0.4), "static_vectors")
+    layer.initialize(docs)
+    return layer
 
 
-@pytest.fixture
-def nlp() -> Language:
-    """Of a table of words alone."""
-    return make_nlp([])
-
-
-@pytest.fixture
-def docs(nlp: Language) -> List[Doc]:
-    return [Doc(nlp.vocab, words=WORDS[:300]), Doc(nlp.vocab), Doc(nlp.vocab, words=WORDS[300:])]
-
-
-def hash_embed(vectors: bool = True) -> Any:
-    fix_random_seed(0)
-    return MultiHashEmbed(width=16, attrs=["NORM"], rows=[1000], include_static_vectors=vectors)
-
-
-def static_vectors(model: Any) -> Any:
-    (found,) = [node for node in model.walk() if node.name == "static_vectors"]
-    return found
-
-
-def test_prediction_and_a_rate_of_zero_are_as_without(docs: List[Doc]) -> None:
-    plain = hash_embed()
-    plain.initialize(docs)
-    for rate in (0.0, 0.4):
-        model = SpelledVectors(hash_embed(), rate)
-        model.initialize(docs)
-        found = model.predict(docs) if rate else model(docs, is_train=True)[0]
-        for a, b in zip(found, plain.predict(docs)):
-            numpy.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-        # The parameters are those of spaCy's own layer.
-        other = hash_embed()
-        other.initialize(docs)
-        other.from_bytes(model.to_bytes())
-        for a, b in zip(other.predict(docs), plain.predict(docs)):
-            numpy.testing.assert_array_equal(a, b)
+def share_without_vector(model: Any, docs: List[Doc]) -> float:
+    vectors, _ = node_of(model, "static_vectors")(docs, is_train=True)
+    return (~vectors.data.any(axis=1)).mean()
 
 
 def test_a_word_is_the_mean_of_its_ngrams() -> None:
@@ -78,84 +41,80 @@ def test_a_word_is_the_mean_of_its_ngrams() -> None:
         "zzz": numpy.zeros(8),
         "\n": numpy.zeros(8),
     }
-    layer = static_vectors(SpelledVectors(hash_embed(), 0.4))
     docs = [Doc(nlp.vocab, words=list(means)), Doc(nlp.vocab), Doc(nlp.vocab, words=["lock"])]
-    layer.initialize(docs)
+    layer = init_layer(docs)
     W = layer.get_param("W")
-    found = layer.predict(docs)
-    assert found.lengths.tolist() == [len(means), 0, 1]
+    vectors = layer.predict(docs)
+    assert vectors.lengths.tolist() == [len(means), 0, 1]
     expected = numpy.stack([*means.values(), means["lock"]]) @ W.T
-    numpy.testing.assert_allclose(found.data, expected, rtol=1e-5, atol=1e-6)
+    assert_allclose(vectors.data, expected, rtol=1e-5, atol=1e-6)
     assert layer.predict([Doc(nlp.vocab)]).dataXd.shape == (0, W.shape[0])
-    # spaCy's own layer, and a token's vector, know nothing of n-grams.
+    # spaCy's own layer and a token's vector do not use n-grams.
     assert not nlp.vocab["lock"].has_vector and not nlp.vocab["<wo"].has_vector
 
 
 def test_docs_of_several_vocabularies() -> None:
-    """As layers of spaCy's own take them, since they need no more than words' hashes."""
+    """spaCy's own layers take them, since they only need the hashes of words."""
     nlp, other = make_nlp(NGRAMS), spacy.blank("en")
-    layer = static_vectors(SpelledVectors(hash_embed(), 0.4))
     docs = [Doc(vocab, words=["wordy", "lock"]) for vocab in (nlp.vocab, other.vocab)]
-    layer.initialize(docs)
+    layer = init_layer(docs)
     words = ["wordy", "lock", "block"]
     assert "block" not in nlp.vocab.strings
-    found = layer.predict([docs[0], Doc(other.vocab, words=words)]).data
+    vectors = layer.predict([docs[0], Doc(other.vocab, words=words)]).data
     expected = layer.predict([Doc(nlp.vocab, words=[*words[:2], *words])]).data
-    numpy.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_ngrams_and_the_forms_of_one() -> None:
+def test_ngrams_and_their_forms() -> None:
     assert list(ngrams("ab")) == ["<ab", "ab>", "<ab>"]
     assert list(ngrams("")) == []
     assert list(ngrams("Zoë"))[:3] == ["<Zo", "Zoë", "oë>"]
     assert set(ngram_forms("<mac")) >= {"<mac", "<MAC", "<Mac"}
-    assert "oNe" in ngram_forms("one")  # of iPhone, spelled otherwise
+    assert "oNe" in ngram_forms("one")  # a capital letter inside, as in iPhone
 
 
 def test_words_that_are_spelled_in_training() -> None:
     nlp = make_nlp(["ord"])
     docs = [Doc(nlp.vocab, words=WORDS[:300]), Doc(nlp.vocab, words=WORDS[300:])]
-    layer = static_vectors(SpelledVectors(hash_embed(), 0.4))
-    layer.initialize(docs)
-    all_of_them = layer.predict(docs).data
+    layer = init_layer(docs)
+    predicted = layer.predict(docs).data
     spelling = layer.predict([Doc(nlp.vocab, words=["ordord"])]).data
-    found = layer(docs, is_train=True)[0].data
-    spelled = numpy.isclose(found, spelling, atol=1e-5).all(axis=1)
+    first, second = (layer(docs, is_train=True)[0].data for _ in range(2))
+    spelled, others = (
+        numpy.isclose(vectors, spelling, atol=1e-5).all(axis=1) for vectors in (first, second)
+    )
     assert 0.3 < spelled.mean() < 0.5
-    numpy.testing.assert_allclose(found[~spelled], all_of_them[~spelled], rtol=1e-5, atol=1e-6)
-    others = numpy.isclose(layer(docs, is_train=True)[0].data, spelling, atol=1e-5).all(axis=1)
+    assert_allclose(first[~spelled], predicted[~spelled], rtol=1e-5, atol=1e-6)
     assert (others != spelled).any()
 
 
-def test_gradient_is_that_of_the_vectors_that_were_given() -> None:
+def test_gradient_is_that_of_the_vectors_in_training() -> None:
     nlp = make_nlp(NGRAMS)
     docs = [Doc(nlp.vocab, words=[*WORDS[:50], "unknown", "lock", "wordy"])]
-    layer = static_vectors(SpelledVectors(hash_embed(), 0.4))
-    layer.initialize(docs)
+    layer = init_layer(docs)
     weights = layer.get_param("W")
     fix_random_seed(3)
     vectors, backprop = layer(docs, is_train=True)
-    # What was given: the rows of W are more than the vectors are wide.
-    given = vectors.data @ numpy.linalg.pinv(weights.T)
+    # W has more rows than columns: the vectors before the projection can be recovered.
+    inputs = vectors.data @ numpy.linalg.pinv(weights.T)
     d_vectors = numpy.random.default_rng(1).normal(size=vectors.data.shape).astype("f")
     vectors.data = d_vectors
     backprop(vectors)
-    numpy.testing.assert_allclose(layer.get_grad("W"), d_vectors.T @ given, rtol=1e-3, atol=1e-4)
+    assert_allclose(layer.get_grad("W"), d_vectors.T @ inputs, rtol=1e-3, atol=1e-4)
 
 
-def test_on_the_vectors_of_another_embedding(docs: List[Doc]) -> None:
-    character_embed: Any = spacy.registry.architectures.get("spacy.CharacterEmbed.v2")
-    model = SpelledVectors(
-        character_embed(16, 100, 4, 4, include_static_vectors=True, feature="LOWER"), 0.4
-    )
+def test_on_the_vectors_of_another_embedding() -> None:
+    embed = CharacterEmbed(16, 100, 4, 4, include_static_vectors=True, feature="LOWER")
+    model = SpelledVectors(embed, 0.4)
+    docs = make_docs(make_nlp())
     model.initialize(docs)
     assert [len(embedded) for embedded in model(docs, is_train=True)[0]] == [300, 0, 100]
-    hidden = ~static_vectors(model)(docs, is_train=True)[0].data.any(axis=1)
-    assert 0.3 < hidden.mean() < 0.5
+    assert 0.3 < share_without_vector(model, docs) < 0.5
 
 
-def test_tables_of_another_kind(nlp: Language) -> None:
-    """floret's table makes a vector of any word itself; hidden ones are still hidden."""
+def test_floret_vectors() -> None:
+    """The table itself makes a vector of any word; hidden words have none all the same."""
+    nlp = spacy.blank("en")
     data = numpy.random.default_rng(0).normal(size=(50, 8)).astype("f")
     settings: Any = {"mode": "floret", "minn": 3, "maxn": 4, "hash_count": 2}
     nlp.vocab.vectors = Vectors(strings=nlp.vocab.strings, data=data, **settings)
@@ -164,10 +123,8 @@ def test_tables_of_another_kind(nlp: Language) -> None:
     plain.initialize(docs)
     model = SpelledVectors(hash_embed(), 0.4)
     model.initialize(docs)
-    for a, b in zip(model.predict(docs), plain.predict(docs)):
-        numpy.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    hidden = ~static_vectors(model)(docs, is_train=True)[0].data.any(axis=1)
-    assert 0.3 < hidden.mean() < 0.5
+    assert_same(model.predict(docs), plain.predict(docs), rtol=1e-5, atol=1e-6)
+    assert 0.3 < share_without_vector(model, docs) < 0.5
 
 
 def test_embedding_without_vectors_stays_as_it_is() -> None:

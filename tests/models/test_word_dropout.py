@@ -1,81 +1,47 @@
-"""Words that an embedding does not get to know in training."""
+"""Words that are hidden from an embedding in training."""
 
 from typing import Any, List
 
 import numpy
 import pytest
-import spacy
-from spacy.language import Language
-from spacy.ml.models import MultiHashEmbed
+from helpers.embeddings import hash_embed, make_docs, make_nlp, node_of
+from spacy.ml.models import CharacterEmbed
 from spacy.tokens import Doc
 from thinc.api import fix_random_seed
 
 from spacy_skd.models.word_dropout import WordDropout
 
-WORDS = [f"word{i}" for i in range(400)]
 ATTRS = ["SUFFIX", "NORM", "SHAPE"]
 
 
 @pytest.fixture
-def nlp() -> Language:
-    return spacy.blank("en")
-
-
-@pytest.fixture
-def docs(nlp: Language) -> List[Doc]:
-    return [Doc(nlp.vocab, words=WORDS[:300]), Doc(nlp.vocab), Doc(nlp.vocab, words=WORDS[300:])]
-
-
-def hash_embed(attrs: List[Any] = ATTRS) -> Any:
-    fix_random_seed(0)
-    return MultiHashEmbed(
-        width=16, attrs=attrs, rows=[1000] * len(attrs), include_static_vectors=False
-    )
-
-
-def extractor(model: Any) -> Any:
-    (found,) = [node for node in model.walk() if node.name == "extract_features"]
-    return found
-
-
-def test_prediction_and_a_rate_of_zero_are_as_without(docs: List[Doc]) -> None:
-    plain = hash_embed()
-    plain.initialize(docs)
-    for rate in (0.0, 0.4):
-        model = WordDropout(hash_embed(), rate)
-        model.initialize(docs)
-        found = model.predict(docs) if rate else model(docs, is_train=True)[0]
-        for a, b in zip(found, plain.predict(docs)):
-            numpy.testing.assert_array_equal(a, b)
-        other = hash_embed()
-        other.initialize(docs)
-        other.from_bytes(model.to_bytes())
-        for a, b in zip(other.predict(docs), plain.predict(docs)):
-            numpy.testing.assert_array_equal(a, b)
+def docs() -> List[Doc]:
+    return make_docs(make_nlp())
 
 
 @pytest.mark.parametrize("attrs", [ATTRS, ["NORM"]])
 def test_the_words_of_random_tokens_are_hidden(docs: List[Doc], attrs: List[Any]) -> None:
-    layer = extractor(WordDropout(hash_embed(attrs), 0.4))
-    known = layer.predict(docs)
-    found = layer(docs, is_train=True)[0]
-    assert [len(of_doc) for of_doc in found] == [300, 0, 100]
-    differs = numpy.concatenate(found) != numpy.concatenate(known)
-    hidden = differs[:, attrs.index("NORM")]
+    layer = node_of(WordDropout(hash_embed(attrs, False), 0.4), "extract_features")
+    norm = attrs.index("NORM")
+    features = numpy.concatenate(layer.predict(docs))
+    trained, _ = layer(docs, is_train=True)
+    assert [len(rows) for rows in trained] == [300, 0, 100]
+    differs = numpy.concatenate(trained) != features
+    hidden = differs[:, norm]
     assert 0.3 < hidden.mean() < 0.5
     assert differs.sum() == hidden.sum()  # nothing else has changed
-    words = numpy.concatenate(found)[hidden, attrs.index("NORM")]
-    assert len(set(words.tolist())) == len(words)  # each by a hash of its own
-    again = numpy.concatenate(layer(docs, is_train=True)[0]) != numpy.concatenate(known)
-    assert (again[:, attrs.index("NORM")] != hidden).any()
+    words = numpy.concatenate(trained)[hidden, norm].tolist()
+    assert len(set(words)) == len(words)  # each has another hash
+    again = numpy.concatenate(layer(docs, is_train=True)[0]) != features
+    assert (again[:, norm] != hidden).any()
 
 
-def test_a_hidden_word_learns_no_row_of_its_own(docs: List[Doc]) -> None:
-    model = WordDropout(hash_embed(["NORM"]), 0.5)
+def test_a_hidden_word_does_not_learn_its_row(docs: List[Doc]) -> None:
+    model = WordDropout(hash_embed(vectors=False), 0.5)
     doc = Doc(docs[0].vocab, words=["Ada"])
     model.initialize([doc])
-    (table,) = [node for node in model.walk() if node.name == "hashembed"]
-    (word,) = extractor(model).predict([doc])[0]
+    table = node_of(model, "hashembed")
+    (word,) = node_of(model, "extract_features").predict([doc])[0]
     rows = table.ops.hash(word, table.attrs["seed"]) % table.get_dim("nV")
     fix_random_seed(0)
     learned = []
@@ -88,16 +54,15 @@ def test_a_hidden_word_learns_no_row_of_its_own(docs: List[Doc]) -> None:
 
 
 def test_another_attribute_and_another_embedding(docs: List[Doc]) -> None:
-    character_embed: Any = spacy.registry.architectures.get("spacy.CharacterEmbed.v2")
-    embed = character_embed(16, 100, 4, 4, include_static_vectors=False, feature="LOWER")
+    embed = CharacterEmbed(16, 100, 4, 4, include_static_vectors=False, feature="LOWER")
     model = WordDropout(embed, 0.4, attr="LOWER")
     model.initialize(docs)
     assert [len(embedded) for embedded in model(docs, is_train=True)[0]] == [300, 0, 100]
-    layer = extractor(model)
+    layer = node_of(model, "extract_features")
     hidden = layer(docs, is_train=True)[0][0] != layer.predict(docs)[0]
     assert 0.3 < hidden.mean() < 0.5
 
 
 def test_an_embedding_without_the_attribute_is_refused() -> None:
     with pytest.raises(ValueError, match=r'"LOWER", which is none .*\[\'SUFFIX\', \'NORM\''):
-        WordDropout(hash_embed(), 0.4, attr="LOWER")
+        WordDropout(hash_embed(ATTRS), 0.4, attr="LOWER")
