@@ -3,14 +3,12 @@
 from dataclasses import fields, is_dataclass
 
 import numpy
+from helpers.layer_checks import draw
 from numpy.testing import assert_allclose
+from spacy.tokens import Doc
 from thinc.api import Model, get_current_ops, to_numpy
 
-from spacy_skd.structures import ArcScores, ChainScores, SentenceGroup, group_sentences
-
-
-def draw(rng, *shape):
-    return rng.normal(size=shape).astype("float32")
+from spacy_skd.structures import SentenceGroup
 
 
 def to_device(value):
@@ -39,6 +37,8 @@ def assert_same_on_device(on_device, on_host):
         for field in fields(on_host):
             if field.name not in ("groups", "lengths", "known"):  # of the host
                 assert_same_on_device(getattr(on_device, field.name), getattr(on_host, field.name))
+    elif isinstance(on_host, Doc):
+        assert on_device is on_host
     else:
         assert is_on_device(on_device) and isinstance(on_host, numpy.ndarray)
         assert on_device.dtype == on_host.dtype
@@ -46,7 +46,7 @@ def assert_same_on_device(on_device, on_host):
 
 
 def word_vectors(width):
-    """A tok2vec that gives each word a vector of its own, and checks where its gradient is."""
+    """A tok2vec with a different vector for each word. It checks where its gradient is."""
 
     def forward(model, docs, is_train):
         def vectors(doc):
@@ -61,33 +61,3 @@ def word_vectors(width):
         return [model.ops.asarray2f(vectors(doc)) for doc in docs], backprop
 
     return Model("word_vectors", forward, dims={"nO": width})
-
-
-def chain_scores(rng, n_tags, lengths):
-    return ChainScores(
-        draw(rng, sum(lengths), n_tags),
-        draw(rng, n_tags, n_tags),
-        draw(rng, n_tags),
-        draw(rng, n_tags),
-        list(lengths),
-    )
-
-
-def arc_scores(rng, sentence_lengths, k, n_labels):
-    ends = numpy.cumsum(sentence_lengths)
-    spans = numpy.stack([ends - sentence_lengths, ends], axis=1)
-    n_tokens = int(ends[-1])
-    groups = group_sentences(spans)
-    # Different heads for each token, and none where a sentence has too few.
-    heads = numpy.full((n_tokens, k), -1)
-    for start, end in spans.tolist():
-        for d in range(end - start):
-            others = [h for h in range(end - start + 1) if h != d + 1]
-            heads[start + d, : len(others)] = rng.permutation(others)[:k]
-    return ArcScores(
-        draw(rng, n_tokens, 2),
-        groups,
-        [draw(rng, *group.is_arc.shape) for group in groups],
-        heads,
-        draw(rng, n_tokens, k, n_labels),
-    )

@@ -1,7 +1,8 @@
-"""What the tests take for a device: a double of one everywhere, and a GPU where there is one."""
+"""The devices of the tests: a test double, and a GPU where there is one."""
 
 from contextlib import contextmanager, nullcontext
 
+import numpy
 import pytest
 import thinc.backends
 import thinc.util
@@ -21,7 +22,7 @@ from spacy_skd.losses import tensors
 
 
 class _Torch:
-    """PyTorch, with the double's device in the place of CUDA."""
+    """PyTorch with the double's device instead of CUDA."""
 
     autocast = staticmethod(lambda device_type, enabled: nullcontext())
 
@@ -39,7 +40,7 @@ def torch2xp(tensor):
 
 @pytest.fixture
 def double(monkeypatch):
-    """The ops of the double, and thinc and PyTorch in the belief that it is a GPU."""
+    """The ops of the double, which thinc and PyTorch take for a GPU."""
     monkeypatch.setattr(thinc.util, "cupy", xp)
     monkeypatch.setattr(thinc.util, "has_cupy", True)
     monkeypatch.setattr(thinc.backends, "CupyOps", DeviceOps)
@@ -62,6 +63,11 @@ def ops(request):
     else:
         with use_ops_of(CupyOps()):
             yield get_current_ops()
+
+
+@pytest.fixture
+def rng():
+    return numpy.random.default_rng(0)
 
 
 @contextmanager

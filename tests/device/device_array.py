@@ -34,7 +34,7 @@ def _refuse(*args, **kwargs):
 
 
 def _host(value):
-    """The numpy array behind a device array, or behind those in a list; nothing else's array."""
+    """The numpy array of a device array, or of those in a list."""
     if isinstance(value, DeviceArray):
         return value._array
     if isinstance(value, (list, tuple)):

@@ -1,5 +1,6 @@
 """Both components on the device: training, with and without a teacher, and prediction."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ def make_examples(vocab):
 
 @dataclass
 class InMemoryTeacher:
-    """A TeacherHead whose teacher is right here."""
+    """A TeacherHead with a teacher in memory."""
 
     pipe: Any
     is_on_host: bool = False
@@ -61,10 +62,8 @@ class InMemoryTeacher:
             for token, gold in zip(doc, eg.reference):
                 if eg.reference.has_annotation("SENT_START"):
                     token.is_sent_start = gold.is_sent_start
-        if self.is_on_host:
-            with use_ops("numpy"):
-                return self.pipe.teacher_scores(docs, n_heads)
-        return self.pipe.teacher_scores(docs, n_heads)
+        with use_ops("numpy") if self.is_on_host else nullcontext():
+            return self.pipe.teacher_scores(docs, n_heads)
 
 
 def make_ner(vocab, **settings):
@@ -75,15 +74,16 @@ def make_parser(vocab, **settings):
     return BiaffineParser(vocab, build_biaffine_parser(word_vectors(8), 8, 6), **settings)
 
 
+every_kind = pytest.mark.parametrize("kind", ["ner", "parser"])
 MAKE = {"ner": make_ner, "parser": make_parser}
-# In another order than the student's, with some missing and some of its own.
+# The order is not the student's; some labels are missing, and some are unknown to the student.
 TEACHER_LABELS = {"ner": ["PER"], "parser": ["punct", "ROOT", "nsubj", "dobj", "det", "other"]}
 
 
-def make_pipe(kind, vocab, examples, teacher_labels=None, **settings):
+def make_pipe(kind, vocab, examples, labels=None):
     numpy.random.seed(0)  # noqa: NPY002 (thinc's initializers draw from it)
-    pipe = MAKE[kind](vocab, **settings)
-    pipe.initialize(lambda: examples, labels=teacher_labels)
+    pipe = MAKE[kind](vocab)
+    pipe.initialize(lambda: examples, labels=labels)
     randomize(pipe)
     return pipe
 
@@ -94,12 +94,8 @@ def train(kind, loss, is_teacher_on_host=False, drop=0.0):
     examples = make_examples(vocab)
     pipe = MAKE[kind](vocab, distillation=loss)
     if loss is not None:
-        labels = TEACHER_LABELS[kind]
-        if is_teacher_on_host:
-            with use_ops("numpy"):
-                teacher = make_pipe(kind, vocab, examples, labels)
-        else:
-            teacher = make_pipe(kind, vocab, examples, labels)
+        with use_ops("numpy") if is_teacher_on_host else nullcontext():
+            teacher = make_pipe(kind, vocab, examples, TEACHER_LABELS[kind])
         pipe.set_teacher(InMemoryTeacher(teacher, is_teacher_on_host))
     numpy.random.seed(1)  # noqa: NPY002
     pipe.initialize(lambda: examples)
@@ -119,30 +115,34 @@ def host_arrays(predictions):
         )
 
 
+def assert_same_on_host(predictions, expected):
+    for array, other in zip(host_arrays(predictions), host_arrays(expected), strict=True):
+        assert isinstance(array, numpy.ndarray)
+        assert_array_equal(array, other)
+
+
 @pytest.mark.filterwarnings("ignore:.*does not (know|have) the labels:UserWarning")
 @pytest.mark.parametrize("is_teacher_on_host", [False, True])
 @pytest.mark.parametrize("loss", [None, SubstructureKL(2.0), SubstructureMSE()])
-@pytest.mark.parametrize("kind", ["ner", "parser"])
+@every_kind
 def test_update_and_predict(ops, kind, loss, is_teacher_on_host):
     with use_ops("numpy"):
         expected_losses, expected = train(kind, loss)
     losses, predictions = train(kind, loss, is_teacher_on_host)
-    for mine, its in zip(losses, expected_losses, strict=True):
-        assert mine == pytest.approx(its, rel=1e-4)
-        name = "crf_ner" if kind == "ner" else "biaffine_parser"
-        assert its[f"{name}_gold"] > 0
-        assert (its[f"{name}_distill"] > 0) == (loss is not None)
-    for mine, its in zip(host_arrays(predictions), host_arrays(expected), strict=True):
-        assert isinstance(mine, numpy.ndarray)
-        assert_array_equal(mine, its)
+    name = "crf_ner" if kind == "ner" else "biaffine_parser"
+    for device_losses, host_losses in zip(losses, expected_losses, strict=True):
+        assert device_losses == pytest.approx(host_losses, rel=1e-4)
+        assert host_losses[f"{name}_gold"] > 0
+        assert (host_losses[f"{name}_distill"] > 0) == (loss is not None)
+    assert_same_on_host(predictions, expected)
 
 
-@pytest.mark.parametrize("kind", ["ner", "parser"])
+@every_kind
 def test_dropout(ops, kind):
     train(kind, None, drop=0.5)
 
 
-@pytest.mark.parametrize("kind", ["ner", "parser"])
+@every_kind
 def test_annotation_and_presets(ops, kind):
     vocab = Vocab()
     examples = make_examples(vocab)
@@ -155,7 +155,7 @@ def test_annotation_and_presets(ops, kind):
     assert docs[0][8].is_sent_start
 
 
-@pytest.mark.parametrize("kind", ["ner", "parser"])
+@every_kind
 def test_distill_as_in_version_4(ops, kind):
     vocab = Vocab()
     examples = make_examples(vocab)
@@ -165,14 +165,14 @@ def test_distill_as_in_version_4(ops, kind):
     assert losses[student.name] > 0
 
 
-@pytest.mark.parametrize("kind", ["ner", "parser"])
+@every_kind
 def test_growing_and_serialization(ops, kind):
     vocab = Vocab()
     examples = make_examples(vocab)
     pipe = make_pipe(kind, vocab, examples)
     assert pipe.add_label("NEW")
     pipe.update(examples, sgd=Adam(0.05, grad_clip=0.0))
-    # A model trained on the device runs on the host, and the other way round.
+    # A model trained on the device runs on both.
     data = pipe.to_bytes()
     with use_ops("numpy"):
         on_host = MAKE[kind](vocab)
@@ -181,13 +181,12 @@ def test_growing_and_serialization(ops, kind):
     on_device = MAKE[kind](vocab)
     on_device.from_bytes(data)
     predicted = on_device.predict([eg.predicted for eg in examples])
-    for mine, its in zip(host_arrays(predicted), host_arrays(expected), strict=True):
-        assert_array_equal(mine, its)
+    assert_same_on_host(predicted, expected)
     for node in on_device.model.walk():
         assert all(is_on_device(node.get_param(name)) for name in node.param_names)
 
 
-@pytest.mark.parametrize("kind", ["ner", "parser"])
+@every_kind
 def test_docs_without_tokens(ops, kind):
     vocab = Vocab()
     pipe = make_pipe(kind, vocab, make_examples(vocab))

@@ -1,24 +1,21 @@
-"""Decoding on the device: scores stay there, decoded structures come to the host."""
+"""Decoding on the device: the scores stay there, the decoded structures come to the host."""
 
 import numpy
 import pytest
-from both_sides import arc_scores, chain_scores, draw, to_device
+from both_sides import to_device
+from helpers.layer_checks import draw
+from helpers.scores import make_arcs, make_chain
 from numpy.testing import assert_array_equal
 
 from spacy_skd.decoding import decode_heads, sentence_spans, viterbi
 from spacy_skd.schemes import TagScheme
 
 
-@pytest.fixture
-def rng():
-    return numpy.random.default_rng(0)
-
-
 @pytest.mark.parametrize("lengths", [(4, 0, 1, 7, 4), (40,), (0, 0)])
 @pytest.mark.parametrize("is_restricted", [False, True])
 def test_viterbi(ops, rng, lengths, is_restricted):
     scheme = TagScheme("BILUO", ["A", "B"])
-    scores = chain_scores(rng, len(scheme), lengths)
+    scores = make_chain(lengths, len(scheme), rng)
     # The components make masks on the host.
     allowed = numpy.ones((sum(lengths), len(scheme)), dtype=bool) if is_restricted else None
     if is_restricted:
@@ -31,7 +28,7 @@ def test_viterbi(ops, rng, lengths, is_restricted):
 
 
 def test_decode_heads(ops, rng):
-    scores = arc_scores(rng, (3, 1, 12, 5, 5, 5), 1, 1)
+    scores = make_arcs((3, 1, 12, 5, 5, 5), rng)
     n_exact = 0
     for group, arcs in zip(scores.groups, scores.arcs):
         heads = decode_heads(to_device(group), to_device(arcs))

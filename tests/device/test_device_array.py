@@ -1,4 +1,4 @@
-"""The double itself: does it refuse what it should, and only that?"""
+"""The double itself refuses implicit copies to the host, and nothing else."""
 
 import copy
 import pickle
@@ -82,7 +82,7 @@ def test_implicit_ways_to_the_host_are_refused(array, way):
         way(array)
 
 
-def test_a_function_that_cupy_lacks_is_none(double):
+def test_functions_that_cupy_lacks_are_missing(double):
     with pytest.raises(AttributeError):
         _ = xp.block
 

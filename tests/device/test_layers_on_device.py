@@ -1,15 +1,10 @@
-"""Each layer, forward and backward, on the device: no copy to the host, and the host's values."""
+"""Each layer on the device, forward and backward: the host's values without copies to the host."""
 
 import numpy
 import pytest
-from both_sides import (
-    arc_scores,
-    assert_same_on_device,
-    chain_scores,
-    draw,
-    to_device,
-    word_vectors,
-)
+from both_sides import assert_same_on_device, to_device, word_vectors
+from helpers.layer_checks import draw, randomize
+from helpers.scores import make_arcs, make_chain
 from spacy.ml.featureextractor import FeatureExtractor
 from spacy.ml.staticvectors import StaticVectors
 from spacy.tokens import Doc
@@ -31,11 +26,6 @@ SENTENCES = (3, 1, 12, 2)
 
 
 @pytest.fixture
-def rng():
-    return numpy.random.default_rng(0)
-
-
-@pytest.fixture
 def docs():
     vocab = Vocab()
     words = ["a", "b", "c", "d", "e", "f", "g", "h", "i"]
@@ -47,35 +37,38 @@ def on_both_sides(build, rng):
     with use_ops("numpy"):
         host = build()
         host.initialize()
-        for node in host.walk():
-            for name in node.param_names:
-                node.set_param(name, draw(rng, *node.get_param(name).shape))
+        randomize(host, rng)
     return host, build().from_bytes(host.to_bytes())
 
 
 def assert_same_gradients(device, host):
     n_gradients = 0
-    for mine, its in zip(device.walk(), host.walk(), strict=True):
-        for name in its.param_names:
-            assert_same_on_device(mine.get_grad(name), its.get_grad(name))
+    for device_node, host_node in zip(device.walk(), host.walk(), strict=True):
+        for name in host_node.param_names:
+            assert_same_on_device(device_node.get_grad(name), host_node.get_grad(name))
             n_gradients += 1
     assert n_gradients
-    # Back to the host in a file, and as an optimizer's averages.
+    # The parameters get to the host and back.
     assert device.from_bytes(device.to_bytes())
 
 
-def test_arc_scorer(ops, rng):
-    host, device = on_both_sides(lambda: ArcScorer(WIDTH), rng)
-    given = arc_scores(rng, SENTENCES, K, N_LABELS)
-    n_tokens = len(given.starts)
-    X = [draw(rng, n_tokens, WIDTH), draw(rng, n_tokens + 1, WIDTH), given.groups]
-    d_arcs = [arcs * group.is_arc for arcs, group in zip(given.arcs, given.groups)]
+def assert_same_layer(build, rng, X, d_Y):
+    """RETURNS: The layer on the device."""
+    host, device = on_both_sides(build, rng)
     expected, host_backprop = host.begin_update(X)
-    scores, backprop = device.begin_update(to_device(X))
-    assert_same_on_device(scores, expected)
+    Y, backprop = device.begin_update(to_device(X))
+    assert_same_on_device(Y, expected)
     assert_same_on_device(device.predict(to_device(X)), expected)
-    assert_same_on_device(backprop(to_device(d_arcs)), host_backprop(d_arcs))
+    assert_same_on_device(backprop(to_device(d_Y)), host_backprop(d_Y))
     assert_same_gradients(device, host)
+    return device
+
+
+def test_arc_scorer(ops, rng):
+    scores = make_arcs(SENTENCES, rng, junk=0.0)
+    n_tokens = len(scores.starts)
+    X = [draw(rng, n_tokens, WIDTH), draw(rng, n_tokens + 1, WIDTH), scores.groups]
+    assert_same_layer(lambda: ArcScorer(WIDTH), rng, X, scores.arcs)
 
 
 def test_gated_recurrence(ops, rng):
@@ -110,8 +103,8 @@ def test_spelled_vectors(ops, rng):
         host_backprop(dY)
     vectors.to_ops(ops)
     fix_random_seed(0)
-    found, backprop = device.begin_update(docs)
-    assert_same_on_device(found, expected)
+    vectors_on_device, backprop = device.begin_update(docs)
+    assert_same_on_device(vectors_on_device, expected)
     backprop(to_device(dY))
     assert_same_gradients(device, host)
 
@@ -130,30 +123,20 @@ def test_word_dropout(ops, docs):
 
 
 def test_label_scorer(ops, rng):
-    host, device = on_both_sides(lambda: LabelScorer(N_LABELS, WIDTH), rng)
-    rows = rng.integers(0, 7, (6, K))
-    X = [draw(rng, 6, WIDTH), draw(rng, 7, WIDTH), rows]
+    X = [draw(rng, 6, WIDTH), draw(rng, 7, WIDTH), rng.integers(0, 7, (6, K))]
     d_scores = draw(rng, 6, K, N_LABELS)
-    expected, host_backprop = host.begin_update(X)
-    scores, backprop = device.begin_update(to_device(X))
-    assert_same_on_device(scores, expected)
-    assert_same_on_device(device.predict(to_device(X)), expected)
-    assert_same_on_device(backprop(to_device(d_scores)), host_backprop(d_scores))
-    assert_same_gradients(device, host)
+    device = assert_same_layer(lambda: LabelScorer(N_LABELS, WIDTH), rng, X, d_scores)
     grow_label_scorer(device, N_LABELS + 1)
     assert device.predict(to_device(X)).shape == (6, K, N_LABELS + 1)
 
 
 def test_crf_tagger(ops, rng, docs):
-    host, device = on_both_sides(lambda: build_crf_tagger(word_vectors(WIDTH), 5), rng)
-    d_scores = chain_scores(rng, 5, [len(doc) for doc in docs])
-    expected, host_backprop = host.begin_update(docs)
-    scores, backprop = device.begin_update(docs)
-    assert_same_on_device(scores, expected)
-    assert_same_on_device(device.predict(docs), expected)
-    host_backprop(d_scores)
-    backprop(to_device(d_scores))
-    assert_same_gradients(device, host)
+    d_scores = make_chain([len(doc) for doc in docs], 5, rng)
+
+    def build():
+        return build_crf_tagger(word_vectors(WIDTH), 5)
+
+    device = assert_same_layer(build, rng, docs, d_scores)
     resize_crf_tagger(device, 7, 2)
     assert device.predict(docs).emissions.shape == (18, 7)
 
@@ -163,9 +146,7 @@ def test_biaffine_parser(ops, rng, docs):
         return build_biaffine_parser(word_vectors(WIDTH), 6, 5, nO=N_LABELS)
 
     host, device = on_both_sides(build, rng)
-    d_scores = arc_scores(rng, SENTENCES, K, N_LABELS)
-    for arcs, group in zip(d_scores.arcs, d_scores.groups):
-        arcs *= group.is_arc
+    d_scores = make_arcs(SENTENCES, rng, k=K, n_labels=N_LABELS, junk=0.0)
     on_device = to_device(d_scores)
     scorer, host_backprop = host.begin_update(docs)
     expected = scorer.scores(d_scores.groups, d_scores.heads)

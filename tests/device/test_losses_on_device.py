@@ -1,8 +1,9 @@
-"""Each loss on the device, with a teacher there and one from a file."""
+"""Each loss on the device, with the teacher's scores there and from a file."""
 
 import numpy
 import pytest
-from both_sides import arc_scores, assert_same_on_device, chain_scores, draw, to_device
+from both_sides import assert_same_on_device, to_device
+from helpers.scores import N_LABELS, arc_args, chain_args, make_arcs, make_chain, make_weights
 
 from spacy_skd.losses import (
     HardLabels,
@@ -17,7 +18,7 @@ from spacy_skd.losses import (
 )
 from spacy_skd.schemes import TagScheme
 
-LENGTHS = (4, 0, 1, 7)
+LENGTHS, SENTENCES = (4, 0, 1, 7), (4, 1, 7, 12)
 SCHEME = TagScheme("BILUO", ["A", "B"])
 LOSSES = [
     SubstructureMSE(),
@@ -35,11 +36,6 @@ LOSSES = [
 ]
 
 
-@pytest.fixture
-def rng():
-    return numpy.random.default_rng(0)
-
-
 def assert_same_loss(on_device, on_host):
     assert isinstance(on_device[0], float)
     assert on_device[0] == pytest.approx(on_host[0], rel=1e-6)
@@ -47,8 +43,8 @@ def assert_same_loss(on_device, on_host):
 
 
 @pytest.mark.parametrize("scale", [1.0, 100.0])  # scaled probabilities, and log space
-def test_chain_nll(ops, rng, scale):
-    scores = chain_scores(rng, len(SCHEME), LENGTHS)
+def test_chain_nll(ops, scale):
+    scores = make_chain(LENGTHS, len(SCHEME), 0)
     scores.emissions *= scale
     allowed = numpy.zeros((sum(LENGTHS), len(SCHEME)), dtype=bool)
     allowed[:, 0] = True
@@ -59,42 +55,26 @@ def test_chain_nll(ops, rng, scale):
     assert_same_loss(chain_nll(*args), expected)
 
 
-@pytest.mark.parametrize("is_teacher_on_device", [True, False])
-@pytest.mark.parametrize("loss", LOSSES)
-def test_chain_distillation(ops, rng, loss, is_teacher_on_device):
-    student, teacher = (chain_scores(rng, len(SCHEME), LENGTHS) for _ in range(2))
-    weights = numpy.ones((sum(LENGTHS),), dtype="f")
-    valid = SCHEME.valid.restrict(numpy.arange(len(SCHEME)) < 5)
-    expected = loss.chain(student, teacher, valid, weights)
-    given = to_device(teacher) if is_teacher_on_device else teacher
-    computed = loss.chain(to_device(student), given, valid, to_device(weights))
-    assert_same_loss(computed, expected)
-
-
 def test_arc_cross_entropy(ops, rng):
-    scores = arc_scores(rng, (4, 1, 7, 12), 3, 4)
-    n_tokens = len(scores.starts)
+    scores = make_arcs(SENTENCES, rng, junk=0.0)
+    n_tokens = sum(SENTENCES)
     heads = scores.heads[:, 0].copy()
     heads[2] = -1
-    arrays = [
-        heads,
-        rng.integers(-1, 4, n_tokens),
-        rng.integers(-1, 2, n_tokens),
-        abs(draw(rng, n_tokens)),
-        abs(draw(rng, n_tokens)),
-    ]
+    labels, starts = rng.integers(-1, N_LABELS, n_tokens), rng.integers(-1, 2, n_tokens)
+    arrays = [heads, labels, starts, make_weights(n_tokens), make_weights(n_tokens, 1)]
     expected = arc_cross_entropy(scores, *arrays)
     assert_same_loss(arc_cross_entropy(to_device(scores), *to_device(arrays)), expected)
 
 
 @pytest.mark.parametrize("is_teacher_on_device", [True, False])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_arc_distillation(ops, rng, loss, is_teacher_on_device):
-    student, teacher = (arc_scores(rng, (4, 1, 7, 12), 3, 4) for _ in range(2))
-    teacher.heads = student.heads
-    labels = numpy.array([True, False, True, True])
-    weights, start_weights = (abs(draw(rng, len(student.starts))) for _ in range(2))
-    expected = loss.arcs(student, teacher, labels, weights, start_weights)
-    given = to_device(teacher) if is_teacher_on_device else teacher
-    on_device = to_device(weights), to_device(start_weights)
-    assert_same_loss(loss.arcs(to_device(student), given, labels, *on_device), expected)
+def test_distillation(ops, loss, is_teacher_on_device):
+    student, teacher, valid, weights = chain_args(LENGTHS, SCHEME)
+    chains = student, teacher, valid.restrict(numpy.arange(len(SCHEME)) < 5), weights
+    arcs = arc_args(SENTENCES)
+    arcs[2][1] = False
+    for compute, (student, teacher, mask, *weights) in ((loss.chain, chains), (loss.arcs, arcs)):
+        expected = compute(student, teacher, mask, *weights)
+        teacher = to_device(teacher) if is_teacher_on_device else teacher
+        computed = compute(to_device(student), teacher, mask, *to_device(weights))
+        assert_same_loss(computed, expected)

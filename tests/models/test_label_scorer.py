@@ -73,6 +73,7 @@ def test_prediction_in_chunks_is_training(scorer, chunk, monkeypatch):
 def test_nothing_to_score(n_tokens, k, n_labels):
     model = LabelScorer(n_labels, WIDTH)
     model.initialize()
+    randomize(model)
     X = deps, heads, _ = make_input(n_tokens, k)
     scores, backprop = model.begin_update(X)
     assert scores.shape == model.predict(X).shape == (n_tokens, k, n_labels)
