@@ -15,7 +15,7 @@ LABELS = ["PER", "B-X", "I", "work_of-art"]
 
 @st.composite
 def annotated(draw):
-    """A scheme, a length in tokens, and entities that do not overlap."""
+    """A scheme, a number of tokens, and entities that do not overlap."""
     scheme = TagScheme(draw(st.sampled_from(NAMES)), LABELS[: draw(st.integers(1, 4))])
     length = draw(st.integers(0, 12))
     entities = []
@@ -49,11 +49,19 @@ def every_annotation(length, labels):
     """All sets of entities of a text, each an increasing list."""
     if length == 0:
         return [[]]
-    found = [list(entities) for entities in every_annotation(length - 1, labels)]
+    annotations = every_annotation(length - 1, labels)
     for start in range(length):
         for entities in every_annotation(start, labels):
-            found.extend([*entities, (start, length, label)] for label in labels)
-    return found
+            annotations.extend([*entities, (start, length, label)] for label in labels)
+    return annotations
+
+
+def assert_same_valid(valid, expected):
+    """The first tags of `valid` are those of `expected`."""
+    n_tags = len(expected.start)
+    assert_array_equal(valid.transitions[:n_tags, :n_tags], expected.transitions)
+    assert_array_equal(valid.start[:n_tags], expected.start)
+    assert_array_equal(valid.end[:n_tags], expected.end)
 
 
 @given(annotated())
@@ -69,13 +77,13 @@ def test_entities_come_back(case):
 @pytest.mark.parametrize("labels", [["A"], ["A", "B"]])
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
 def test_well_formed_is_what_entities_give(name, labels, length):
-    # By definition: a sequence is well-formed if it is how some set of entities is written down.
+    # By definition, a sequence is well-formed if it represents some set of entities.
     scheme = TagScheme(name, labels)
     if len(scheme) ** length > 10_000:
         length = 3
     annotations = every_annotation(length, labels)
     expected = {tuple(tags_of(scheme, length, entities)) for entities in annotations}
-    # Each set of entities has a sequence of its own.
+    # Each set of entities has another sequence.
     assert len(expected) == len(annotations)
     every = itertools.product(range(len(scheme)), repeat=length)
     assert {tags for tags in every if is_well_formed(scheme, tags)} == expected
@@ -93,13 +101,9 @@ def test_no_labels(name):
 def test_a_new_label_leaves_the_others_where_they_were(name):
     before = TagScheme(name, ["B", "A"])
     after = TagScheme(name, ["B", "A", "0"])
-    n_tags = len(before)
-    assert after.tags[:n_tags] == before.tags
-    assert len(after) == n_tags + TagScheme.tags_per_label(name)
-    valid = after.valid
-    assert_array_equal(valid.transitions[:n_tags, :n_tags], before.valid.transitions)
-    assert_array_equal(valid.start[:n_tags], before.valid.start)
-    assert_array_equal(valid.end[:n_tags], before.valid.end)
+    assert after.tags[: len(before)] == before.tags
+    assert len(after) == len(before) + TagScheme.tags_per_label(name)
+    assert_same_valid(after.valid, before.valid)
 
 
 def test_tags():
@@ -110,13 +114,8 @@ def test_tags():
 
 
 def test_restrict():
-    valid = TagScheme("BILUO", ["A", "B"]).valid
-    tags = numpy.array([True] * 5 + [False] * 4)
-    restricted = valid.restrict(tags)
-    alone = TagScheme("BILUO", ["A"]).valid
-    assert_array_equal(restricted.transitions[:5, :5], alone.transitions)
-    assert_array_equal(restricted.start[:5], alone.start)
-    assert_array_equal(restricted.end[:5], alone.end)
+    restricted = TagScheme("BILUO", ["A", "B"]).valid.restrict(numpy.arange(9) < 5)
+    assert_same_valid(restricted, TagScheme("BILUO", ["A"]).valid)
     assert not restricted.transitions[5:].any() and not restricted.transitions[:, 5:].any()
     assert not restricted.start[5:].any() and not restricted.end[5:].any()
 
@@ -141,9 +140,10 @@ def test_a_bilou_chain_with_a_bio_teacher_s_scores_has_its_distribution(labels, 
     teacher = TagScheme("BIO", ["A", "B"])
     student = TagScheme("BILUO", labels)
     n = len(teacher)
-    scores = [rng.normal(size=shape) for shape in ((length, n), (n, n), n, n)]
+    emissions, transitions, start, end = scores = [
+        rng.normal(size=shape) for shape in ((length, n), (n, n), n, n)
+    ]
     index = student.index_in(teacher)
-    emissions, transitions, start, end = scores
     moved = emissions[:, index], transitions[index][:, index], start[index], end[index]
     expected, computed = distribution(teacher, *scores), distribution(student, *moved)
     assert len(expected) > 1
@@ -151,10 +151,13 @@ def test_a_bilou_chain_with_a_bio_teacher_s_scores_has_its_distribution(labels, 
         assert_allclose(computed[entities], probability)
 
 
-@pytest.mark.parametrize(("mine", "its"), [("BIO", "BIO"), ("BILUO", "BILUO"), ("BILUO", "BIO")])
-def test_tags_are_matched_by_name(mine, its):
-    student, teacher = TagScheme(mine, ["A", "NEW", "B"]), TagScheme(its, ["B", "OLD", "A"])
-    prefixes = {"L": "I", "U": "B"} if mine != its else {}
+@pytest.mark.parametrize(
+    ("student_name", "teacher_name"), [("BIO", "BIO"), ("BILUO", "BILUO"), ("BILUO", "BIO")]
+)
+def test_tags_are_matched_by_name(student_name, teacher_name):
+    student = TagScheme(student_name, ["A", "NEW", "B"])
+    teacher = TagScheme(teacher_name, ["B", "OLD", "A"])
+    prefixes = {"L": "I", "U": "B"} if student_name != teacher_name else {}
     for tag, i in zip(student.tags, student.index_in(teacher), strict=True):
         if tag.endswith("-NEW"):
             assert i == -1

@@ -6,7 +6,7 @@ from spacy_skd.sentence_counts import are_single_sentences, count_sentences
 
 
 @pytest.mark.parametrize(
-    "text,n",
+    ("text", "n_sentences"),
     [
         ("Ada sleeps at 3.5 (really).", 1),
         ("Ada sleeps . She does .", 2),
@@ -16,8 +16,8 @@ from spacy_skd.sentence_counts import are_single_sentences, count_sentences
         ("\n", 1),
     ],
 )
-def test_sentences_of_a_text_are_told_by_its_marks(text, n):
-    assert count_sentences(spacy.blank("xx").make_doc(text)) == n
+def test_punctuation_ends_sentences(text, n_sentences):
+    assert count_sentences(spacy.blank("xx").make_doc(text)) == n_sentences
 
 
 def test_annotated_sentences_count():
@@ -26,8 +26,8 @@ def test_annotated_sentences_count():
 
 
 @pytest.mark.parametrize(
-    ("counts", "are"),
+    ("counts", "expected"),
     [([1] * 20, True), ([1] * 19, False), ([1] * 16 + [2] * 4, True), ([1] * 15 + [2] * 5, False)],
 )
-def test_nearly_all_of_many_docs_are_single_sentences(counts, are):
-    assert are_single_sentences(counts) == are
+def test_nearly_all_of_many_docs_are_single_sentences(counts, expected):
+    assert are_single_sentences(counts) == expected

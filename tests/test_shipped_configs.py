@@ -1,6 +1,6 @@
-"""The configs that the package brings along: rendered from the template, and valid for spaCy.
+"""The configs of the package are rendered from the template and valid for spaCy.
 
-To write those of students anew after a change of the template: python tests/test_shipped_configs.py
+After a change of the template, run `python tests/test_shipped_configs.py` to write them again.
 """
 
 from difflib import ndiff
@@ -34,7 +34,7 @@ def test_students_are_what_the_template_renders(name: str) -> None:
     assert (CONFIGS / f"{name}.cfg").read_text(encoding="utf8") == with_header(name)
 
 
-def test_students_differ_in_what_they_are_named_for() -> None:
+def test_students_differ_as_their_names_say() -> None:
     def differing(name: str, other: str) -> Set[str]:
         diff = ndiff(STUDENTS[name].splitlines(), STUDENTS[other].splitlines())
         return {line for line in diff if line[0] in "+-"}
@@ -55,9 +55,9 @@ def test_the_template_has_each_kind_of_component(factory: str) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.cfg")), ids=lambda path: path.stem)
-def test_a_trained_pipeline_is_trained_further(path: Path) -> None:
-    # `debug data`, `assemble` and `nlp.update` without an optimizer make one likewise: without the
-    # config's other sections.
+def test_training_can_be_resumed(path: Path) -> None:
+    # `debug data`, `assemble` and `nlp.update` also make an optimizer without the config's other
+    # sections.
     training = load_config(path, interpolate=False)["training"]
     nlp = spacy.blank("en")
     nlp.config["training"] = training
