@@ -65,7 +65,7 @@ def assert_same_valid(valid, expected):
 
 
 @given(annotated())
-def test_entities_come_back(case):
+def test_entities_survive_a_round_trip(case):
     scheme, length, entities = case
     tags = tags_of(scheme, length, entities)
     assert is_well_formed(scheme, tags)
@@ -76,7 +76,7 @@ def test_entities_come_back(case):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("labels", [["A"], ["A", "B"]])
 @pytest.mark.parametrize("length", [1, 2, 3, 4])
-def test_well_formed_is_what_entities_give(name, labels, length):
+def test_well_formed_sequences_are_those_of_entities(name, labels, length):
     # By definition, a sequence is well-formed if it represents some set of entities.
     scheme = TagScheme(name, labels)
     if len(scheme) ** length > 10_000:

@@ -77,7 +77,7 @@ def test_long_text_without_any_difference_is_halved(preset):
     assert set((spans[:, 1] - spans[:, 0]).tolist()) == {97, 98}
 
 
-def test_long_text_that_falls_apart_from_its_end():
+def test_long_text_that_is_split_from_its_end():
     n_tokens, max_tokens = 20_000, 100
     margins = numpy.arange(n_tokens) - 2.0 * n_tokens
     presets = numpy.zeros(n_tokens, dtype="int8")

@@ -58,7 +58,7 @@ def test_best_of_all_sequences(scheme, n_docs, integers, constrain, seed):
         assert float(value) == pytest.approx(float(values.max()), abs=1e-4)
 
 
-def test_batch_is_its_docs_and_input_stays():
+def test_docs_do_not_depend_on_their_batch_and_scores_stay_unchanged():
     rng = numpy.random.default_rng(0)
     scheme = TagScheme("BILUO", ["A", "B", "C"])
     lengths = [3, 0, 40, 1, 17, 40, 0, 2]

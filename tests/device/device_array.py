@@ -1,8 +1,8 @@
 """A test double of a GPU's arrays: cupy and CUDA tensors on a machine that has neither.
 
-`DeviceArray` stands for a cupy array. It refuses every implicit way to the host, as cupy does, and
+`DeviceArray` stands for a cupy array. It refuses every implicit copy to the host, as cupy does, and
 also those that cupy allows but that wait for the device (float(), bool(), ...). It is no subclass
-of numpy.ndarray, since numpy.asarray and the C functions take those without asking.
+of numpy.ndarray, since numpy.asarray and the C functions accept every subclass.
 
 `DeviceTensor` stands for a CUDA tensor: it refuses to be mixed with tensors of the host.
 """
@@ -17,15 +17,15 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
-# What cupy has, as far as we and thinc use it. Look a function up in cupy's reference before it is
-# added here.
+# The functions of cupy that we and thinc use. Look a function up in cupy's reference before you add
+# it here.
 _FUNCTIONS = """
     add argsort arange array asarray ascontiguousarray clip concatenate cumsum dot empty exp
     flatnonzero full
     isfinite matmul maximum minimum ones pad sqrt split take_along_axis where zeros
 """.split()
 _CONSTANTS = "bool_ finfo float32 float64 iinfo inf int32 int64 nan newaxis".split()
-# The ways from the host to the device.
+# The functions that copy from the host to the device.
 _FROM_HOST = {"array", "asarray"}
 
 
@@ -71,7 +71,7 @@ def _in_place(function):
 
 
 class DeviceArray:
-    """An array that is not on the host. `get` and `toDlpack` are the ways out."""
+    """An array that is not on the host. `get` and `toDlpack` copy it to the host."""
 
     # Binary operators of numpy's arrays and scalars give way to ours; numpy's functions refuse.
     __array_ufunc__ = None
@@ -112,7 +112,7 @@ class DeviceArray:
     size = property(lambda self: self._array.size)
     ndim = property(lambda self: self._array.ndim)
     dtype = property(lambda self: self._array.dtype)
-    # cupy's flags know nothing of "writeable".
+    # cupy's flags have no "writeable".
     flags = property(lambda self: _Flags(self._array.flags))
 
 
@@ -185,7 +185,7 @@ class DeviceOps(Ops):
         numpy.add.at(_host(table), _host(indices), _host(values))
 
     def reduce_mean(self, X, lengths):
-        # A kernel of its own, on cupy.
+        # cupy has a kernel for it.
         return _device(NumpyOps().reduce_mean(_host(X), _host(lengths)))
 
 

@@ -89,7 +89,7 @@ def make_pipe(kind, vocab, examples, labels=None):
 
 
 def train(kind, loss, is_teacher_on_host=False, drop=0.0):
-    """RETURNS: losses of three updates, and what is predicted after them."""
+    """RETURNS: The losses of three updates, and the predictions after them."""
     vocab = Vocab()
     examples = make_examples(vocab)
     pipe = MAKE[kind](vocab, distillation=loss)

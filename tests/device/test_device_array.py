@@ -25,7 +25,7 @@ def array(double):
 
 
 @pytest.mark.parametrize(
-    "way",
+    "operation",
     [
         lambda a: numpy.asarray(a),
         lambda a: numpy.array(a),
@@ -77,9 +77,9 @@ def array(double):
         lambda a: pickle.dumps(a),
     ],
 )
-def test_implicit_ways_to_the_host_are_refused(array, way):
+def test_implicit_copies_to_the_host_are_refused(array, operation):
     with pytest.raises(TypeError):
-        way(array)
+        operation(array)
 
 
 def test_functions_that_cupy_lacks_are_missing(double):
@@ -118,7 +118,7 @@ def test_changes_in_place(array):
     assert_array_equal(HOST[0], [0, 1, 2])
 
 
-def test_explicit_ways_are_open(array, double):
+def test_explicit_copies_are_allowed(array, double):
     assert_array_equal(to_numpy(array), HOST)
     assert_array_equal(double.to_numpy(array), HOST)
     assert_array_equal(copy.deepcopy(array).get(), HOST)
@@ -127,13 +127,13 @@ def test_explicit_ways_are_open(array, double):
     assert_array_equal(tensors.torch2xp(tensor).get(), HOST)
 
 
-def test_thinc_takes_it_for_a_gpu(array, double):
+def test_thinc_takes_the_double_for_a_gpu(array, double):
     assert is_cupy_array(array) and not isinstance(array, numpy.ndarray)
     assert get_array_module(array) is xp and type(get_array_ops(array)) is type(double)
 
 
 @pytest.mark.parametrize(
-    "way",
+    "operation",
     [
         lambda t: t + torch.ones(3),
         lambda t: t.index_select(0, torch.tensor([0])),
@@ -145,9 +145,9 @@ def test_thinc_takes_it_for_a_gpu(array, double):
         lambda t: torch.where(torch.ones(3, dtype=torch.bool), t, t),
     ],
 )
-def test_tensors_of_the_host_are_refused(double, way):
+def test_tensors_of_the_host_are_refused(double, operation):
     with pytest.raises((RuntimeError, TypeError)):
-        way(torch.ones(2, 3, device="meta"))
+        operation(torch.ones(2, 3, device="meta"))
 
 
 def test_tensors_compute_on_the_device(double):

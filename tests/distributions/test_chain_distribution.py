@@ -20,24 +20,24 @@ from spacy_skd.distributions.chain import (
 from spacy_skd.schemes import TagScheme, ValidTags
 
 
-def set_way(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sum in one way, whatever the sizes."""
-    if way == "in log space":
+def set_algorithm(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sum with one algorithm, whatever the sizes."""
+    if algorithm == "in log space":
         monkeypatch.setattr(scaled_chains, "_SPAN", -1.0)
-    in_pieces = way == "in pieces"
+    in_pieces = algorithm == "in pieces"
     monkeypatch.setattr(scaled_chains, "_piece_length", lambda n, _: 2 if in_pieces else max(n))
 
 
 @pytest.fixture(params=["whole", "in pieces", "in log space"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    set_way(request.param, monkeypatch)
+def algorithm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    set_algorithm(request.param, monkeypatch)
     return request.param
 
 
 @pytest.mark.parametrize("is_partial", [False, True])
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: scheme.name)
 def test_partition_and_marginals_are_those_of_every_sequence(
-    scheme: TagScheme, is_partial: bool, way: str
+    scheme: TagScheme, is_partial: bool, algorithm: str
 ) -> None:
     lengths = [3, 0, 1, 5, 2]
     n_tags = len(scheme)
@@ -69,7 +69,7 @@ def test_partition_and_marginals_are_those_of_every_sequence(
 
 
 @pytest.mark.parametrize("function", [log_partition, tag_marginals, log_tag_marginals])
-def test_gradients(function: Callable[..., torch.Tensor], way: str) -> None:
+def test_gradients(function: Callable[..., torch.Tensor], algorithm: str) -> None:
     scheme = SCHEMES[1]
     params = make_params(5, len(scheme), seed=3)
     allowed = make_allowed(5, len(scheme), seed=4)
@@ -105,13 +105,13 @@ def test_scaled_probabilities_agree_with_log_space(
         torch.testing.assert_close(log_z[torch.tensor(lengths) > 0], in_log_space)
 
 
-@pytest.mark.parametrize("way", ["whole", "in pieces"])
+@pytest.mark.parametrize("algorithm", ["whole", "in pieces"])
 @pytest.mark.parametrize("scale", [10.0, 20.0, 24.0, 26.0, 40.0, 60.0, 1e3, 1e4])
 def test_on_both_sides_of_the_border_to_log_space(
-    scale: float, way: str, monkeypatch: pytest.MonkeyPatch
+    scale: float, algorithm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Potentials that span ever more, in long docs, give what log space gives."""
-    set_way(way, monkeypatch)
+    """Long docs with wider and wider potentials agree with log space."""
+    set_algorithm(algorithm, monkeypatch)
     scheme = TagScheme("BILUO", ["X", "Y"])
     lengths = [150, 1, 40]
     rng = numpy.random.default_rng(0)
@@ -123,15 +123,17 @@ def test_on_both_sides_of_the_border_to_log_space(
     chosen = log_partition(phi)
     exact = chain._log_space_sum(phi, numpy.array(lengths))
     torch.testing.assert_close(chosen, exact)
-    (got,) = torch.autograd.grad(chosen.sum(), leaf, retain_graph=True)
+    (gradient,) = torch.autograd.grad(chosen.sum(), leaf, retain_graph=True)
     (expected,) = torch.autograd.grad(exact.sum(), leaf)
-    torch.testing.assert_close(got, expected, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(gradient, expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("way", ["whole", "in pieces"])
-def test_the_border_is_where_it_should_be(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ordinary spans don't pay for log space; extreme ones don't lose what they need."""
-    set_way(way, monkeypatch)
+@pytest.mark.parametrize("algorithm", ["whole", "in pieces"])
+def test_only_extreme_potentials_need_log_space(
+    algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ordinary potentials are summed without log space, and extreme ones are not."""
+    set_algorithm(algorithm, monkeypatch)
     scheme = SCHEMES[1]
     for scale, is_extreme in ((5.0, False), (1e3, True)):
         phi = potentials(*make_params(230, len(scheme), 1, scale), [200, 30], scheme.valid)
@@ -139,7 +141,7 @@ def test_the_border_is_where_it_should_be(way: str, monkeypatch: pytest.MonkeyPa
         assert (result is None) == is_extreme
 
 
-def test_underflow_on_the_way_is_noticed() -> None:
+def test_underflow_is_noticed() -> None:
     """Two branches drift apart within a doc, and only the worse one may end."""
     valid = ValidTags(
         transitions=numpy.eye(2, dtype=bool),
@@ -180,7 +182,7 @@ def test_no_docs_and_no_tokens() -> None:
 
 
 def test_a_thousand_labels() -> None:
-    """Where products of matrices would take hours, and bigrams of all tokens all memory."""
+    """Products of matrices would take hours, and bigrams of all tokens too much memory."""
     scheme = TagScheme("BILUO", [f"label {i}" for i in range(1000)])
     lengths = [3, 2]
     params = [p.requires_grad_() for p in make_params(5, len(scheme), 1)]
@@ -224,10 +226,10 @@ def test_long_chains_in_pieces_have_the_derivatives_of_log_space(
     weights = torch.tensor(rng.normal(size=len(lengths)))
     directions = [torch.tensor(rng.normal(size=p.shape)) for p in params]
     results = []
-    for way in ("in pieces", "whole", "in log space"):
+    for algorithm in ("in pieces", "whole", "in log space"):
         with monkeypatch.context() as patch:
-            set_way(way, patch)
-            if way == "in pieces":
+            set_algorithm(algorithm, patch)
+            if algorithm == "in pieces":
                 patch.setattr(scaled_chains, "_piece_length", lambda *args: 32)
             leaves = [p.clone().requires_grad_() for p in params]
             log_z = log_partition(potentials(*leaves, lengths, scheme.valid, allowed))
@@ -236,8 +238,8 @@ def test_long_chains_in_pieces_have_the_derivatives_of_log_space(
             second = torch.autograd.grad(along, leaves)
             results.append([log_z, *first, *second])
     for others in results[:2]:
-        for got, expected in zip(others, results[2], strict=True):
-            torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
+        for computed, expected in zip(others, results[2], strict=True):
+            torch.testing.assert_close(computed, expected, rtol=1e-8, atol=1e-8)
 
 
 def test_impossible_docs_among_others_in_pieces() -> None:

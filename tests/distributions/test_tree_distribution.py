@@ -161,7 +161,7 @@ def test_log_marginals_are_differentiable_and_agree_with_marginals() -> None:
     )
 
 
-def test_log_marginals_hold_little_for_the_backward_pass() -> None:
+def test_log_marginals_save_little_for_the_backward_pass() -> None:
     """The rates of all eliminations of all tokens are L^4 numbers, 30 GB for 250 tokens."""
     length = 20
     sizes: List[int] = []

@@ -121,7 +121,7 @@ def assert_param_gradients(loss, model, scale=1.0):
 
 
 def assert_tok2vec_gradients(loss, model, vectors, scale=1.0):
-    """Compare the only gradients that `fixed_tok2vec(vectors)` has got."""
+    """Compare the gradients of `fixed_tok2vec(vectors)` after one backward pass."""
     (d_vectors,) = model.get_ref("tok2vec").attrs["gradients"]
     for vector, d_vector in zip(vectors, d_vectors, strict=True):
         if len(vector):

@@ -154,7 +154,7 @@ def test_zero_and_stationary_where_student_equals_teacher(objective: Any) -> Non
 
 
 @every_objective
-def test_a_constant_cannot_matter_unless_scores_are_raw(objective: Any) -> None:
+def test_a_constant_does_not_matter_unless_scores_are_raw(objective: Any) -> None:
     args = arc_args(SENTENCES)
     loss, _ = objective.arcs(*args)
     for array in arrays_of(args[0]):
@@ -187,7 +187,7 @@ def test_weights(objective: Any) -> None:
 
 
 @pytest.mark.parametrize("objective", [*OBJECTIVES, pytest.param(None, id="gold")], ids=describe)
-def test_sentences_do_not_know_their_batch(objective: Any) -> None:
+def test_sentences_do_not_depend_on_their_batch(objective: Any) -> None:
     """Each alone, in one group without padding, adds up to all of them."""
     student, teacher, labels, weights, start_weights = arc_args(SENTENCES)
     rng = numpy.random.default_rng(0)

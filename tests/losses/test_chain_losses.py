@@ -101,8 +101,8 @@ def test_closed_form_is_the_definition(
 
 @every_scheme
 @every_objective
-def test_tags_that_one_side_lacks(objective: Any, scheme: TagScheme) -> None:
-    """They count nowhere, whatever their scores, and their gradient is exactly zero."""
+def test_tags_that_one_side_lacks_do_not_count(objective: Any, scheme: TagScheme) -> None:
+    """Their scores have no effect, and their gradient is exactly zero."""
     shared = numpy.array([not tag.endswith("-Y") for tag in scheme.tags])
     student, teacher, valid, weights = chain_args(LENGTHS, scheme)
     for array in (teacher.emissions.T, teacher.transitions, teacher.transitions.T):
@@ -155,7 +155,7 @@ def test_zero_and_stationary_where_student_equals_teacher(
 
 
 @every_objective
-def test_a_constant_cannot_matter_unless_scores_are_raw(objective: Any) -> None:
+def test_a_constant_does_not_matter_unless_scores_are_raw(objective: Any) -> None:
     student, *args = chain_args(LENGTHS, BILUO)
     loss, _ = objective.chain(student, *args)
     other, _ = objective.chain(replace(student, emissions=student.emissions + 1e3), *args)
@@ -166,7 +166,7 @@ def test_a_constant_cannot_matter_unless_scores_are_raw(objective: Any) -> None:
 
 
 @pytest.mark.parametrize("objective", [SubstructureMSE(), SubstructureKL(2.0)], ids=describe)
-def test_scores_moved_between_emissions_and_transitions_cannot_matter(objective: Any) -> None:
+def test_scores_moved_between_emissions_and_transitions_do_not_matter(objective: Any) -> None:
     """Their sums stay the same. The first token has no weight, since it has no transition."""
     student, teacher, valid, _ = chain_args([4], BILUO)
     args = teacher, valid, numpy.array([0, 1, 1, 1], dtype="f")
@@ -179,7 +179,7 @@ def test_scores_moved_between_emissions_and_transitions_cannot_matter(objective:
 
 @every_objective
 def test_weights(objective: Any) -> None:
-    """A token of weight 0 is as good as absent; the loss is linear in the weights."""
+    """A token of weight 0 has no effect; the loss is linear in the weights."""
     *args, _ = chain_args(LENGTHS, BILUO)
     losses, all_weights = [], []
     for seed in range(2):
@@ -205,7 +205,7 @@ def random_allowed(scheme: TagScheme, n_tokens: int, seed: int) -> numpy.ndarray
 
 @every_scheme
 @pytest.mark.parametrize("objective", [*OBJECTIVES, pytest.param(None, id="gold")], ids=describe)
-def test_docs_do_not_know_their_batch(objective: Any, scheme: TagScheme) -> None:
+def test_docs_do_not_depend_on_their_batch(objective: Any, scheme: TagScheme) -> None:
     """Order and the split into batches change nothing."""
     student, teacher, valid, token_weights = chain_args(LENGTHS, scheme)
     doc_weights = make_weights(len(LENGTHS))

@@ -227,7 +227,7 @@ def test_a_crf_learns_the_sequences_of_a_softmax_per_token() -> None:
 
 @every_scheme
 @every_chain_objective
-def test_tags_that_one_side_lacks_count_nowhere(objective: Any, scheme: TagScheme) -> None:
+def test_tags_that_one_side_lacks_do_not_count(objective: Any, scheme: TagScheme) -> None:
     student, teacher, valid, weights = chain_args([4, 2], scheme)
     one_token = "B" if scheme.name == "BIO" else "U"
     shared = numpy.array([tag[0] in ("O", one_token) for tag in scheme.tags])
@@ -241,7 +241,7 @@ def test_tags_that_one_side_lacks_count_nowhere(objective: Any, scheme: TagSchem
 
 
 @every_chain_objective
-def test_docs_do_not_know_their_batch(objective: Any) -> None:
+def test_docs_do_not_depend_on_their_batch(objective: Any) -> None:
     student, teacher, valid, weights = chain_args([4, 3], BIO)
     weights[4:] = 0
     loss, gradient = objective.chain(student, teacher, valid, weights)
@@ -266,7 +266,7 @@ def test_no_tokens(objective: Any, lengths: List[int]) -> None:
 
 
 @pytest.mark.parametrize("objective", [StructuralCE(), TopK(2), HardLabels()], ids=describe)
-def test_a_token_that_is_taken_out_takes_its_doc_out_of_whole_sequences(objective: Any) -> None:
+def test_a_token_without_weight_takes_its_doc_out_of_the_loss(objective: Any) -> None:
     args = chain_args([4, 3], BIO)
     args[3][5] = 0.0
     loss, gradient = objective.chain(*args)
@@ -308,7 +308,7 @@ def define_arcs(
                 for d in range(length):
                     for slot, head in enumerate(student.heads[first + d]):
                         if head >= 0:
-                            of_labels = divergence(
+                            label_loss = divergence(
                                 label_scores[first + d, slot][labels],
                                 teacher_labels[first + d, slot][labels],
                             )
@@ -316,7 +316,7 @@ def define_arcs(
                                 total
                                 + w[first + d]
                                 * q[[heads[d] == head for heads in structures]].sum()
-                                * of_labels
+                                * label_loss
                             )
         return total
 
@@ -347,8 +347,8 @@ def test_heads_chosen_one_by_one_are_local(objective: Any, local: Any) -> None:
 
 
 @every_tree_objective
-def test_sentences_do_not_know_their_batch(objective: Any) -> None:
-    """A batch is the sum of its sentences, in whatever order, and padding has no gradient."""
+def test_sentences_do_not_depend_on_their_batch(objective: Any) -> None:
+    """A batch is the sum of its sentences in any order, and padding has no gradient."""
     student, teacher, labels, *weights = args = arc_args(SENTENCES)
     loss, gradient = objective.arcs(*args)
     for group, arcs in zip(student.groups, gradient.arcs):
@@ -445,7 +445,7 @@ def test_mse_takes_no_finer_tags() -> None:
     assert mixture.accepts == {"potentials"}
 
 
-# Finite differences, of the losses on tensors: what `chain` and `arcs` do is cast to float32
+# Finite differences of the losses on tensors, since `chain` and `arcs` cast to float32
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_serialization(parser, vectors):
     assert_same(after, before)
 
 
-def test_starts_are_all_alike_before_training(vectors):
+def test_start_scores_are_zero_before_training(vectors):
     model = make_parser(vectors)
     model.initialize(X=make_docs(DOC_LENGTHS))
     assert not model.predict(make_docs(DOC_LENGTHS)).starts.any()

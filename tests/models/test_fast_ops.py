@@ -109,7 +109,7 @@ def test_prediction_in_blocks_is_that_of_the_tok2vec(nlp, monkeypatch, block):
 @pytest.mark.parametrize(
     "make_encoder",
     [lambda: MishWindowEncoder(8, 1, 2), lambda: with_padded(LSTM(8, 8))],
-    ids=["unknown field", "unlimited field"],
+    ids=["unknown", "unlimited"],
 )
 def test_an_encoder_without_a_receptive_field_sees_whole_docs(nlp, monkeypatch, make_encoder):
     monkeypatch.setattr(fast_tok2vec, "BLOCK", 5)
@@ -141,7 +141,7 @@ def test_width_is_that_of_the_tok2vec(docs):
     assert registry.architectures.get("spacy-skd.FastTok2Vec.v1") is FastTok2Vec
 
 
-def test_ops_come_back_after_copy_and_to_cpu(docs):
+def test_ops_are_restored_after_copy_and_to_cpu(docs):
     fast = make_fast(docs)
     expected = fast.predict(docs)
     copied = fast.copy()

@@ -23,7 +23,7 @@ def layer():
     return model
 
 
-def test_as_thincs(layer):
+def test_same_as_layer_norm_of_thinc(layer):
     """The same output, gradients and parameters."""
     thincs = ThincsLayerNorm(WIDTH)
     thincs.initialize()

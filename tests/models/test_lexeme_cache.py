@@ -234,7 +234,7 @@ def test_the_cache_is_not_written_copied_or_pickled(docs: List[Doc]) -> None:
 
 
 @pytest.mark.parametrize("max_lexemes", [1, 3, 7, 8])
-def test_bounded(max_lexemes: int, nlp: Language) -> None:
+def test_the_cache_is_bounded(max_lexemes: int, nlp: Language) -> None:
     docs = [nlp.make_doc(f"w{i} w{i + 1} w{i} w{i + 2}") for i in range(20)]
     model = make_cache(docs, max_lexemes=max_lexemes)
     for doc in docs * 2:
@@ -275,7 +275,7 @@ def test_many_threads(nlp: Language) -> None:
             assert_same(model.predict([docs[j]]), [expected[j]])
 
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(work, range(0, 42, 7)))  # raises what a thread raises
+        list(pool.map(work, range(0, 42, 7)))  # raises the exceptions of the threads
 
 
 def test_a_layer_that_sees_other_tokens_is_refused(docs: List[Doc]) -> None:

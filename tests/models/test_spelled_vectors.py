@@ -113,7 +113,7 @@ def test_on_the_vectors_of_another_embedding() -> None:
 
 
 def test_floret_vectors() -> None:
-    """The table itself makes a vector of any word; hidden words have none all the same."""
+    """The table itself makes a vector of any word; hidden words still have none."""
     nlp = spacy.blank("en")
     data = numpy.random.default_rng(0).normal(size=(50, 8)).astype("f")
     settings: Any = {"mode": "floret", "minn": 3, "maxn": 4, "hash_count": 2}

@@ -102,7 +102,7 @@ def test_gradients_of_two_losses_add_up(n_tokens):
         ([], [], []),
     ],
 )
-def test_sentences_start_at_the_given_tokens_and_with_docs(is_start, lengths, spans):
+def test_sentences_start_at_marked_tokens_and_with_docs(is_start, lengths, spans):
     starts = numpy.array(is_start, dtype=bool)
     computed = spans_of_starts(starts, numpy.array(lengths, dtype="i8"))
     assert [tuple(span) for span in computed.tolist()] == spans
