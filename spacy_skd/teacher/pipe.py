@@ -33,6 +33,8 @@ class TeacherPipe(ABC):
     in_words: ClassVar[str]
     # The class of the output, which a cache keeps.
     output: ClassVar[Type[TeacherOutput]]
+    # Whether a cache may keep improbable classes less exactly.
+    prune = False
 
     name: str
     own_labels: Tuple[str, ...] = ()
@@ -104,11 +106,6 @@ class TeacherPipe(ABC):
     def to_scores(self, output: Any) -> Any:
         """RETURNS (TeacherScores): The scores that a student learns from, for a batch's output."""
         return output
-
-    @property
-    def prune(self) -> bool:
-        """RETURNS (bool): Whether a cache may keep improbable classes less exactly."""
-        return False
 
     @property
     def about(self) -> str:
