@@ -49,11 +49,11 @@ def every_annotation(length, labels):
     """All sets of entities of a text, each an increasing list."""
     if length == 0:
         return [[]]
-    found = [list(entities) for entities in every_annotation(length - 1, labels)]
+    actual = [list(entities) for entities in every_annotation(length - 1, labels)]
     for start in range(length):
         for entities in every_annotation(start, labels):
-            found.extend([*entities, (start, length, label)] for label in labels)
-    return found
+            actual.extend([*entities, (start, length, label)] for label in labels)
+    return actual
 
 
 @given(annotated())
@@ -151,10 +151,10 @@ def test_a_bilou_chain_with_a_bio_teacher_s_scores_has_its_distribution(labels, 
         assert_allclose(computed[entities], probability)
 
 
-@pytest.mark.parametrize(("mine", "its"), [("BIO", "BIO"), ("BILUO", "BILUO"), ("BILUO", "BIO")])
-def test_tags_are_matched_by_name(mine, its):
-    student, teacher = TagScheme(mine, ["A", "NEW", "B"]), TagScheme(its, ["B", "OLD", "A"])
-    prefixes = {"L": "I", "U": "B"} if mine != its else {}
+@pytest.mark.parametrize(("ours", "theirs"), [("BIO", "BIO"), ("BILUO", "BILUO"), ("BILUO", "BIO")])
+def test_tags_are_matched_by_name(ours, theirs):
+    student, teacher = TagScheme(ours, ["A", "NEW", "B"]), TagScheme(theirs, ["B", "OLD", "A"])
+    prefixes = {"L": "I", "U": "B"} if ours != theirs else {}
     for tag, i in zip(student.tags, student.index_in(teacher), strict=True):
         if tag.endswith("-NEW"):
             assert i == -1

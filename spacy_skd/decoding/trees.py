@@ -111,13 +111,13 @@ def _best_trees(
     matrices[:, 1:, 0] -= root_gains[:, None]
     for row, length in enumerate(lengths.tolist()):
         matrix = matrices[row, : length + 1, : length + 1]
-        found, _ = chu_liu_edmonds(matrix)
+        tree, _ = chu_liu_edmonds(matrix)
         penalty = 0.0
-        while found.count(0) > 1:
+        while tree.count(0) > 1:
             penalty = 2 * penalty or _scale(matrix) / 4
             matrix[1:, 0] -= penalty
-            found, _ = chu_liu_edmonds(matrix)
-        heads[row, :length] = found[1:]
+            tree, _ = chu_liu_edmonds(matrix)
+        heads[row, :length] = tree[1:]
     return heads
 
 

@@ -106,14 +106,14 @@ def test_scores_of_long_sentences_are_those_of_their_parts(is_known):
     given_scores = ArcScores(starts, groups, arcs, heads, labels, known)
     assert with_shorter_sentences(given_scores, 9) is given_scores
 
-    found = with_shorter_sentences(given_scores, 4)
+    actual = with_shorter_sentences(given_scores, 4)
     presets = numpy.where(numpy.isin(numpy.arange(n_tokens), spans[:, 0]), 1, -1)
     parts = {int(a): (int(a), int(b)) for a, b in sentence_spans(starts, [20], presets, 4)}
-    covered = sorted(int(start) for g in found.groups for start in g.starts)
-    assert covered == sorted(parts) and max(g.width for g in found.groups) <= 4
-    assert (found.starts == starts).all() and (found.labels == labels).all()
+    covered = sorted(int(start) for g in actual.groups for start in g.starts)
+    assert covered == sorted(parts) and max(g.width for g in actual.groups) <= 4
+    assert (actual.starts == starts).all() and (actual.labels == labels).all()
     part_of = {d: span for span in parts.values() for d in range(*span)}
-    for g, a in zip(found.groups, found.arcs, strict=True):
+    for g, a in zip(actual.groups, actual.arcs, strict=True):
         for s, d, h in numpy.argwhere(g.is_arc):
             first = int(g.starts[s])
             assert a[s, d, h] == numpy.float32(score[first + d, first + h - 1 if h else -1])
@@ -122,8 +122,8 @@ def test_scores_of_long_sentences_are_those_of_their_parts(is_known):
         first, end = part_of[d]
         best = max((value, head) for (dep, head), value in score.items() if dep == d)[1]
         was_known = known is None or known[d]
-        assert found.known[d] == (was_known and (best == -1 or first <= best < end))
-        for before, after in zip(heads[d], found.heads[d], strict=True):
+        assert actual.known[d] == (was_known and (best == -1 or first <= best < end))
+        for before, after in zip(heads[d], actual.heads[d], strict=True):
             flat = old_first[d] + before - 1
             if before <= 0:
                 assert after == before

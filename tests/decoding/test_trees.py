@@ -87,9 +87,9 @@ def test_best_of_all_trees(longest, kind, dtype, seed):
         scores = arcs[row, :length, : length + 1]
         best = tree_scores(scores, every_tree(length)).max()
         exact = trees.best_tree(scores)
-        for found in (heads[row, :length], exact):
-            assert is_tree(found)
-            assert tree_scores(scores, found) == pytest.approx(best, rel=1e-12, abs=1e-8)
+        for actual in (heads[row, :length], exact):
+            assert is_tree(actual)
+            assert tree_scores(scores, actual) == pytest.approx(best, rel=1e-12, abs=1e-8)
         assert not heads[row, length:].any()
 
 
@@ -113,10 +113,10 @@ def test_single_root_in_long_sentences(root_bonus):
         # Differences far smaller than what keeps a second root away
         scores = rng.normal(size=(length, length + 1)) * 1e-3
         scores[:, 0] += root_bonus
-        found = trees.best_tree(scores)
-        assert is_tree(found)
+        actual = trees.best_tree(scores)
+        assert is_tree(actual)
         expected = best_tree_root_by_root(scores)
-        assert tree_scores(scores, found) == pytest.approx(expected, rel=1e-12, abs=1e-8)
+        assert tree_scores(scores, actual) == pytest.approx(expected, rel=1e-12, abs=1e-8)
 
 
 def test_one_hopeless_arc_costs_no_precision():
@@ -132,10 +132,10 @@ def test_close_roots_among_distant_scores(penalty):
     scores = numpy.zeros((6, 7), dtype="float32")
     scores[:, 0] = -5 + numpy.array([1, 4, 2, 6, 3, 5]) * 1e-5
     scores[numpy.arange(6), numpy.roll(numpy.arange(1, 7), 1)] = -penalty
-    found = trees.best_tree(scores)
-    assert is_tree(found)
-    assert found[3] == 0
-    assert tree_scores(scores, found) == scores[3, 0]
+    actual = trees.best_tree(scores)
+    assert is_tree(actual)
+    assert actual[3] == 0
+    assert tree_scores(scores, actual) == scores[3, 0]
 
 
 def heads_to_arcs(group, heads):
@@ -170,10 +170,10 @@ def test_only_failing_sentences_go_to_the_exact_algorithm(lengths, data):
     assert trees._is_tree(group, heads).tolist() == [
         all_end_at_root(heads[row, :length]) for row, length in enumerate(lengths)
     ]
-    found = decode_heads(group, heads_to_arcs(group, heads))
+    actual = decode_heads(group, heads_to_arcs(group, heads))
     for row, length in enumerate(lengths):
-        assert is_tree(found[row, :length])
-        assert (found[row] == heads[row]).all() == expected[row]
+        assert is_tree(actual[row, :length])
+        assert (actual[row] == heads[row]).all() == expected[row]
 
 
 @pytest.mark.parametrize("bad", [numpy.nan, numpy.inf, -numpy.inf])

@@ -82,16 +82,16 @@ def test_best_of_all_sequences(scheme, n_docs, integers, constrain, seed):
     assert tags.dtype.kind == "i"
     begin = 0
     for length in lengths:
-        found = tuple(tags[begin : begin + length])
+        actual = tuple(tags[begin : begin + length])
         if length:
             every = [
                 path
                 for path in every_sequence(scheme, length)
                 if allowed is None or allowed[numpy.arange(begin, begin + length), path].all()
             ]
-            assert found in every
+            assert actual in every
             best = max(path_score(scores, begin, path) for path in every)
-            assert path_score(scores, begin, found) == pytest.approx(best, abs=1e-4)
+            assert path_score(scores, begin, actual) == pytest.approx(best, abs=1e-4)
         begin += length
 
 

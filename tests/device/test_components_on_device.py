@@ -127,14 +127,14 @@ def test_update_and_predict(ops, kind, loss, is_teacher_on_host):
     with use_ops("numpy"):
         expected_losses, expected = train(kind, loss)
     losses, predictions = train(kind, loss, is_teacher_on_host)
-    for mine, its in zip(losses, expected_losses, strict=True):
-        assert mine == pytest.approx(its, rel=1e-4)
+    for ours, theirs in zip(losses, expected_losses, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
         name = "crf_ner" if kind == "ner" else "biaffine_parser"
-        assert its[f"{name}_gold"] > 0
-        assert (its[f"{name}_distill"] > 0) == (loss is not None)
-    for mine, its in zip(host_arrays(predictions), host_arrays(expected), strict=True):
-        assert isinstance(mine, numpy.ndarray)
-        assert_array_equal(mine, its)
+        assert theirs[f"{name}_gold"] > 0
+        assert (theirs[f"{name}_distill"] > 0) == (loss is not None)
+    for ours, theirs in zip(host_arrays(predictions), host_arrays(expected), strict=True):
+        assert isinstance(ours, numpy.ndarray)
+        assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("kind", ["ner", "parser"])
@@ -181,8 +181,8 @@ def test_growing_and_serialization(ops, kind):
     on_device = MAKE[kind](vocab)
     on_device.from_bytes(data)
     predicted = on_device.predict([eg.predicted for eg in examples])
-    for mine, its in zip(host_arrays(predicted), host_arrays(expected), strict=True):
-        assert_array_equal(mine, its)
+    for ours, theirs in zip(host_arrays(predicted), host_arrays(expected), strict=True):
+        assert_array_equal(ours, theirs)
     for node in on_device.model.walk():
         assert all(is_on_device(node.get_param(name)) for name in node.param_names)
 

@@ -55,9 +55,9 @@ def on_both_sides(build, rng):
 
 def assert_same_gradients(device, host):
     n_gradients = 0
-    for mine, its in zip(device.walk(), host.walk(), strict=True):
-        for name in its.param_names:
-            assert_same_on_device(mine.get_grad(name), its.get_grad(name))
+    for ours, theirs in zip(device.walk(), host.walk(), strict=True):
+        for name in theirs.param_names:
+            assert_same_on_device(ours.get_grad(name), theirs.get_grad(name))
             n_gradients += 1
     assert n_gradients
     # Back to the host in a file, and as an optimizer's averages.
@@ -110,8 +110,8 @@ def test_spelled_vectors(ops, rng):
         host_backprop(dY)
     vectors.to_ops(ops)
     fix_random_seed(0)
-    found, backprop = device.begin_update(docs)
-    assert_same_on_device(found, expected)
+    actual, backprop = device.begin_update(docs)
+    assert_same_on_device(actual, expected)
     backprop(to_device(dY))
     assert_same_gradients(device, host)
 

@@ -37,12 +37,12 @@ def test_k_best_are_the_best_of_every_sequence(
             assert best[d].tolist() == [0.0] + [-torch.inf] * (k - 1)
             continue
         its_own = None if allowed is None else allowed[tokens]
-        found, scores = sequences((params[0][tokens], *params[1:]), scheme.valid, its_own)
+        actual, scores = sequences((params[0][tokens], *params[1:]), scheme.valid, its_own)
         expected, order = scores.sort(descending=True)
-        n = min(k, len(found))
+        n = min(k, len(actual))
         torch.testing.assert_close(best[d, :n], expected[:n])
         assert (best[d, n:] == -torch.inf).all()
-        assert [tuple(row) for row in tags[:n, tokens].tolist()] == [found[i] for i in order[:n]]
+        assert [tuple(row) for row in tags[:n, tokens].tolist()] == [actual[i] for i in order[:n]]
 
 
 def test_k_best_of_nothing() -> None:

@@ -67,10 +67,10 @@ def test_partition_and_marginals_are_those_of_every_sequence(
             assert of_doc == 0.0
             continue
         doc = (params[0][tokens].detach(), *(p.detach() for p in params[1:]))
-        found, scores = sequences(doc, scheme.valid, None if allowed is None else allowed[tokens])
+        actual, scores = sequences(doc, scheme.valid, None if allowed is None else allowed[tokens])
         torch.testing.assert_close(of_doc.detach(), scores.logsumexp(0))
         tags = torch.zeros(length, n_tags, dtype=torch.float64)
-        for sequence, p in zip(found, scores.softmax(0), strict=True):
+        for sequence, p in zip(actual, scores.softmax(0), strict=True):
             expected[1][sequence[0]] += p
             expected[2][sequence[-1]] += p
             for t, tag in enumerate(sequence):
@@ -236,10 +236,10 @@ def test_log_marginals_are_those_of_every_sequence(scheme: TagScheme, scale: flo
     begin = 0
     for length in lengths:
         doc = (params[0][begin : begin + length], *params[1:])
-        found, scores = sequences(doc, scheme.valid) if length else ([], torch.empty(0))
+        actual, scores = sequences(doc, scheme.valid) if length else ([], torch.empty(0))
         for t in range(length):
             for tag in range(n_tags):
-                having = [scores[i] for i, tags in enumerate(found) if tags[t] == tag]
+                having = [scores[i] for i, tags in enumerate(actual) if tags[t] == tag]
                 if not having:
                     assert log_p[begin + t, tag] < -1e29
                     continue
@@ -272,7 +272,7 @@ def test_long_chains_in_pieces_have_the_derivatives_of_log_space(
     rng = numpy.random.default_rng(13)
     of_docs = torch.tensor(rng.normal(size=len(lengths)))
     directions = [torch.tensor(rng.normal(size=p.shape)) for p in params]
-    found = []
+    actual = []
     for way in ("in pieces", "whole", "in log space"):
         with monkeypatch.context() as patch:
             set_way(way, patch)
@@ -283,9 +283,9 @@ def test_long_chains_in_pieces_have_the_derivatives_of_log_space(
             first = torch.autograd.grad((of_docs * log_z**2).sum(), leaves, create_graph=True)
             along = sum((d * g).sum() for d, g in zip(directions, first, strict=True))
             second = torch.autograd.grad(along, leaves)
-            found.append([log_z, *first, *second])
-    for others in found[:2]:
-        for got, expected in zip(others, found[2], strict=True):
+            actual.append([log_z, *first, *second])
+    for others in actual[:2]:
+        for got, expected in zip(others, actual[2], strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
 
 

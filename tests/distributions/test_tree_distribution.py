@@ -134,8 +134,8 @@ def test_k_best_trees_with_ties(seed: int, k: int, ties: bool) -> None:
         arcs = arcs.round()
     weights, heads = k_best_trees(arcs, is_arc, k)
     of_tree = weights_of(arcs[0], trees(4))
-    found = [tuple(row) for row in heads[0].tolist()]
-    assert len(set(found)) == k and set(found) <= set(of_tree)
+    actual = [tuple(row) for row in heads[0].tolist()]
+    assert len(set(actual)) == k and set(actual) <= set(of_tree)
     expected = torch.stack(list(of_tree.values())).sort(descending=True).values[:k]
     torch.testing.assert_close(weights[0], expected)
 

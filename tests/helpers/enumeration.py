@@ -17,7 +17,7 @@ def sequences(
     """Every tag sequence of one doc that is possible, and their scores."""
     emissions, transitions, start, end = params
     n_tokens, n_tags = emissions.shape
-    found, scores = [], []
+    actual, scores = [], []
     for tags in product(range(n_tags), repeat=n_tokens):
         pairs = list(pairwise(tags))
         if not (
@@ -27,11 +27,11 @@ def sequences(
             and (allowed is None or all(allowed[t, tag] for t, tag in enumerate(tags)))
         ):
             continue
-        found.append(tags)
+        actual.append(tags)
         score = start[tags[0]] + end[tags[-1]]
         score = score + sum(emissions[t, tag] for t, tag in enumerate(tags))
         scores.append(score + sum(transitions[i, j] for i, j in pairs))
-    return found, torch.stack(scores) if scores else torch.empty(0)
+    return actual, torch.stack(scores) if scores else torch.empty(0)
 
 
 def choices(length: int) -> List[Tree]:

@@ -54,9 +54,9 @@ def test_of_arcs_it_is_the_weighted_sum() -> None:
     d_mse, d_top = given[0][1], given[1][1]
     assert_allclose(gradient.labels, 0.25 * d_mse.labels + 2 * d_top.labels, rtol=1e-5, atol=1e-7)
     assert_allclose(gradient.starts, 0.25 * d_mse.starts + 2 * d_top.starts, rtol=1e-5, atol=1e-7)
-    for mine, mse, top in zip(gradient.arcs, d_mse.arcs, d_top.arcs, strict=True):
-        assert mine.dtype == numpy.float32
-        assert_allclose(mine, 0.25 * mse + 2 * top, rtol=1e-5, atol=1e-6)
+    for ours, mse, top in zip(gradient.arcs, d_mse.arcs, d_top.arcs, strict=True):
+        assert ours.dtype == numpy.float32
+        assert_allclose(ours, 0.25 * mse + 2 * top, rtol=1e-5, atol=1e-6)
 
 
 def test_without_any_weight_there_is_no_loss() -> None:

@@ -67,9 +67,9 @@ def kl(log_q: torch.Tensor, log_p: torch.Tensor) -> torch.Tensor:
     return (log_q.exp() * torch.where(can_be, log_q - log_p, 0.0))[can_be].sum()
 
 
-def kl_of_parts(its: torch.Tensor, mine: torch.Tensor, parts: List[List[int]]) -> torch.Tensor:
+def kl_of_parts(theirs: torch.Tensor, ours: torch.Tensor, parts: List[List[int]]) -> torch.Tensor:
     """KL of the probabilities of sets of structures, from the structures' scores."""
-    sums = [[x[part].logsumexp(0) for part in parts if part] for x in (its, mine)]
+    sums = [[x[part].logsumexp(0) for part in parts if part] for x in (theirs, ours)]
     return kl(*(torch.stack(x).log_softmax(0) for x in sums))
 
 
@@ -115,28 +115,28 @@ def define_chain(
         end += length
         if not length:
             continue
-        found, mine = sequences((leaves[0][tokens], *leaves[1:]), valid)  # type: ignore[arg-type]
+        actual, ours = sequences((leaves[0][tokens], *leaves[1:]), valid)  # type: ignore[arg-type]
         own_valid, tag_of = own or (valid, numpy.arange(len(fixed[2])))
         its_found, of_found = sequences((fixed[0][tokens], *fixed[1:]), own_valid)  # type: ignore[arg-type]
         place = {tuple(tag_of[list(tags)]): i for i, tags in enumerate(its_found)}
-        its = torch.full_like(mine, -torch.inf).detach()
-        for i, tags in enumerate(found):
+        theirs = torch.full_like(ours, -torch.inf).detach()
+        for i, tags in enumerate(actual):
             if tags in place:
-                its[i] = of_found[place[tags]]
+                theirs[i] = of_found[place[tags]]
         w = torch.tensor(weights[tokens], dtype=torch.float64)
         if isinstance(objective, PosteriorKL):
             tau = objective.temperature
             for t in range(length):
                 by_tag = [
-                    [i for i, tags in enumerate(found) if tags[t] == tag]
+                    [i for i, tags in enumerate(actual) if tags[t] == tag]
                     for tag in range(student.emissions.shape[1])
                 ]
-                loss = loss + w[t] * tau**2 * kl_of_parts(its / tau, mine / tau, by_tag)
+                loss = loss + w[t] * tau**2 * kl_of_parts(theirs / tau, ours / tau, by_tag)
         elif isinstance(objective, StructuralCE):
-            loss = loss + w.mean() * kl(its.log_softmax(0), mine.log_softmax(0))
+            loss = loss + w.mean() * kl(theirs.log_softmax(0), ours.log_softmax(0))
         else:
-            shares = log_shares(its, objective.k).exp()
-            loss = loss - w.mean() * (shares * mine.log_softmax(0)).sum()
+            shares = log_shares(theirs, objective.k).exp()
+            loss = loss - w.mean() * (shares * ours.log_softmax(0)).sum()
     arrays: List[Any] = [leaf.numpy() for leaf in torch.autograd.grad(loss, leaves)]
     return float(loss.detach()), ChainScores(*arrays, lengths=student.lengths)
 
@@ -229,12 +229,12 @@ def test_a_softmax_per_token_learns_the_posteriors_of_a_crf() -> None:
     finer = FinerChainScores(teacher, scheme.valid, numpy.arange(n_tags))
     weights: Any = numpy.ones(4, dtype="f")
     _, gradient = StructuralCE().chain(student, finer, anything(n_tags), weights)
-    found, scores = sequences(torch_params(teacher, 4), scheme.valid)
+    actual, scores = sequences(torch_params(teacher, 4), scheme.valid)
     posteriors = numpy.zeros((4, n_tags))
-    for tags, share in zip(found, scores.softmax(0).tolist()):
+    for tags, share in zip(actual, scores.softmax(0).tolist()):
         posteriors[numpy.arange(4), tags] += share
-    mine = torch.tensor(student.emissions, dtype=torch.float64).softmax(1).numpy()
-    assert_allclose(gradient.emissions, mine - posteriors, atol=1e-6)
+    ours = torch.tensor(student.emissions, dtype=torch.float64).softmax(1).numpy()
+    assert_allclose(gradient.emissions, ours - posteriors, atol=1e-6)
 
 
 def test_a_crf_learns_the_sequences_of_a_softmax_per_token() -> None:
@@ -388,12 +388,12 @@ def define_arcs(
     divergence: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     if isinstance(objective, TopK):
 
-        def divergence(mine: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
-            return -mine.log_softmax(0)[its.argmax()]
+        def divergence(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+            return -ours.log_softmax(0)[theirs.argmax()]
     else:
 
-        def divergence(mine: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
-            return tau**2 * kl((its / tau).log_softmax(0), (mine / tau).log_softmax(0))
+        def divergence(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+            return tau**2 * kl((theirs / tau).log_softmax(0), (ours / tau).log_softmax(0))
 
     loss = leaves[0].sum() * 0.0
     for d in range(len(weights)):
@@ -406,24 +406,24 @@ def define_arcs(
                 picked[i, torch.arange(int(length)), list(heads)] = 1.0
             is_self = torch.eye(length + 1, dtype=torch.bool)[1:]
             used = [x[s, :length, : length + 1].masked_fill(is_self, 0) for x in (block, its_block)]
-            mine, its = ((picked * scores).sum((1, 2)) for scores in used)
+            ours, theirs = ((picked * scores).sum((1, 2)) for scores in used)
             sentence = slice(int(first), int(first + length))
             if isinstance(objective, PosteriorKL):
-                shares = (its / tau).softmax(0)
+                shares = (theirs / tau).softmax(0)
                 for d in range(int(length)):
                     by_head = [
                         [i for i, heads in enumerate(structures) if heads[d] == h]
                         for h in range(int(length) + 1)
                     ]
-                    divergence_d = kl_of_parts(its / tau, mine / tau, by_head)
+                    divergence_d = kl_of_parts(theirs / tau, ours / tau, by_head)
                     loss = loss + w[sentence][d] * tau**2 * divergence_d
             elif isinstance(objective, StructuralCE):
-                shares = its.softmax(0)
-                of_sentence = kl(its.log_softmax(0), mine.log_softmax(0))
+                shares = theirs.softmax(0)
+                of_sentence = kl(theirs.log_softmax(0), ours.log_softmax(0))
                 loss = loss + w[sentence].mean() * of_sentence
             else:
-                shares = log_shares(its, objective.k).exp()
-                loss = loss - w[sentence].mean() * (shares * mine.log_softmax(0)).sum()
+                shares = log_shares(theirs, objective.k).exp()
+                loss = loss - w[sentence].mean() * (shares * ours.log_softmax(0)).sum()
             of_arc = torch.tensordot(shares, picked, 1)
             for d in range(sentence.start, sentence.stop):
                 for slot, head in enumerate(student.heads[d].tolist()):
@@ -629,13 +629,13 @@ def test_half_precision_of_arcs(objective: Any) -> None:
 def test_gradients_of_chains_are_those_of_finite_differences(objective: Any) -> None:
     scheme, lengths = SCHEMES[0], [3, 0, 1]
     student, teacher = (torch_params(make_chain(lengths, len(scheme), s), 4) for s in (0, 1))
-    its: Any = ChainTensors(*teacher)
+    theirs: Any = ChainTensors(*teacher)
     if objective.reads_sequences:
-        its = FromPotentials(its, lengths, scheme.valid, None, False, len(scheme))
+        theirs = FromPotentials(theirs, lengths, scheme.valid, None, False, len(scheme))
     weights = torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64)
 
     def loss(*params: torch.Tensor) -> torch.Tensor:
-        return objective.chain_loss(ChainTensors(*params), its, lengths, scheme.valid, weights)
+        return objective.chain_loss(ChainTensors(*params), theirs, lengths, scheme.valid, weights)
 
     assert torch.autograd.gradcheck(loss, [tensor.requires_grad_() for tensor in student])
 

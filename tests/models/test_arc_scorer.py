@@ -114,5 +114,5 @@ def test_serialization(scorer):
     X = make_input()
     loaded = ArcScorer().from_bytes(scorer.to_bytes())
     assert loaded.get_dim("nI") == WIDTH
-    for mine, its in zip(scorer.predict(X), loaded.predict(X)):
-        assert_array_equal(mine, its)
+    for ours, theirs in zip(scorer.predict(X), loaded.predict(X)):
+        assert_array_equal(ours, theirs)

@@ -226,8 +226,8 @@ def test_serialization(parser, vectors):
     docs = make_docs(DOC_LENGTHS)
     loaded = make_parser(vectors, nO=None).from_bytes(parser.to_bytes())
     assert loaded.get_dim("nO") == N_LABELS
-    mine, its = (scores_of(model.predict(docs)) for model in (parser, loaded))
-    for a, b in zip(arrays(mine), arrays(its), strict=True):
+    ours, theirs = (scores_of(model.predict(docs)) for model in (parser, loaded))
+    for a, b in zip(arrays(ours), arrays(theirs), strict=True):
         assert_array_equal(a, b)
 
 

@@ -129,7 +129,7 @@ def test_sequences_with_a_new_label_are_below_the_mean_of_those_with_old_ones(ta
             [1 + label * PER_LABEL + (t - 1) % PER_LABEL if t >= N_TAGS else t for t in tags]
             for label in old_labels
         ]
-        mean = numpy.mean([score_of(scores, its) for its in with_old])
+        mean = numpy.mean([score_of(scores, theirs) for theirs in with_old])
         assert_allclose(score_of(scores, tags), mean - n_new_tags * BELOW_MEAN, atol=1e-5)
         n_checked += 1
     assert n_checked > 100
@@ -158,8 +158,10 @@ def test_serialization(tagger, vectors):
     # A pipeline is loaded into a model that was never told its sizes.
     loaded = build_crf_tagger(fixed_tok2vec(vectors)).from_bytes(tagger.to_bytes())
     assert loaded.get_dim("nO") == N_TAGS
-    for mine, its in zip(arrays(tagger.predict(docs)), arrays(loaded.predict(docs)), strict=True):
-        assert_array_equal(mine, its)
+    for ours, theirs in zip(
+        arrays(tagger.predict(docs)), arrays(loaded.predict(docs)), strict=True
+    ):
+        assert_array_equal(ours, theirs)
 
 
 def test_averages_take_the_chain_s_own_parameters_along(tagger):

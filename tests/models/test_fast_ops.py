@@ -98,9 +98,9 @@ def test_prediction_in_blocks_is_that_of_the_tok2vec(nlp, monkeypatch, block):
     fast = FastTok2Vec(plain.copy())
     fast.initialize(X=docs)
     fast.layers[0].from_bytes(plain.to_bytes())
-    found = fast.predict(docs)
-    for mine, its in zip(found, plain.predict(docs), strict=True):
-        numpy.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
+    actual = fast.predict(docs)
+    for ours, theirs in zip(actual, plain.predict(docs), strict=True):
+        numpy.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     assert fast.predict([]) == []
 
 

@@ -52,9 +52,9 @@ def char_embed() -> Any:
     )
 
 
-def assert_same(found: Any, expected: Any) -> None:
-    assert len(found) == len(expected)
-    for a, b in zip(found, expected):
+def assert_same(actual: Any, expected: Any) -> None:
+    assert len(actual) == len(expected)
+    for a, b in zip(actual, expected):
         assert a.shape == b.shape and a.dtype == b.dtype
         numpy.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 

@@ -38,9 +38,9 @@ def test_seed_decides_which(layer: Layer, docs: List[Doc]) -> None:
     model = layer(hash_embed(), 0.4)
     model.initialize(docs)
     first, again, another = [], [], []
-    for seed, found in ((7, first), (7, again), (8, another)):
+    for seed, actual in ((7, first), (7, again), (8, another)):
         fix_random_seed(seed)
-        found += model(docs, is_train=True)[0]
+        actual += model(docs, is_train=True)[0]
     for a, b, c in zip(first, again, another, strict=True):
         numpy.testing.assert_array_equal(a, b)
         assert len(a) == 0 or (a != c).any()

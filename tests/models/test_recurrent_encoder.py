@@ -94,9 +94,9 @@ def test_long_docs_are_encoded_piece_by_piece(monkeypatch):
         "_func",
         lambda model, X, is_train: seen.append(len(X)) or forward(model, X, is_train),
     )
-    found = fast.predict(docs)
+    actual = fast.predict(docs)
     assert len(seen) > 3
-    for vectors, expected in zip(found, tok2vec.predict(docs)):
+    for vectors, expected in zip(actual, tok2vec.predict(docs)):
         assert_allclose(vectors, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -118,8 +118,8 @@ def test_it_learns_as_a_part_of_a_pipeline():
     nlp.initialize()
     doc = nlp("Ada waved at Bob")
     again = spacy.blank("en").from_config(nlp.config).from_bytes(nlp.to_bytes())
-    expected, found = (n.get_pipe("crf_ner").model.predict([doc]) for n in (nlp, again))
-    assert_allclose(found.emissions, expected.emissions)
+    expected, actual = (n.get_pipe("crf_ner").model.predict([doc]) for n in (nlp, again))
+    assert_allclose(actual.emissions, expected.emissions)
 
 
 @pytest.mark.parametrize("settings,message", [({"width": 7}, "even"), ({"reach": 5}, "is 5")])

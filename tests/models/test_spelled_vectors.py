@@ -45,8 +45,8 @@ def hash_embed(vectors: bool = True) -> Any:
 
 
 def static_vectors(model: Any) -> Any:
-    (found,) = [node for node in model.walk() if node.name == "static_vectors"]
-    return found
+    (actual,) = [node for node in model.walk() if node.name == "static_vectors"]
+    return actual
 
 
 def test_prediction_and_a_rate_of_zero_are_as_without(docs: List[Doc]) -> None:
@@ -55,8 +55,8 @@ def test_prediction_and_a_rate_of_zero_are_as_without(docs: List[Doc]) -> None:
     for rate in (0.0, 0.4):
         model = SpelledVectors(hash_embed(), rate)
         model.initialize(docs)
-        found = model.predict(docs) if rate else model(docs, is_train=True)[0]
-        for a, b in zip(found, plain.predict(docs)):
+        actual = model.predict(docs) if rate else model(docs, is_train=True)[0]
+        for a, b in zip(actual, plain.predict(docs)):
             numpy.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
         # The parameters are those of spaCy's own layer.
         other = hash_embed()
@@ -82,10 +82,10 @@ def test_a_word_is_the_mean_of_its_ngrams() -> None:
     docs = [Doc(nlp.vocab, words=list(means)), Doc(nlp.vocab), Doc(nlp.vocab, words=["lock"])]
     layer.initialize(docs)
     W = layer.get_param("W")
-    found = layer.predict(docs)
-    assert found.lengths.tolist() == [len(means), 0, 1]
+    actual = layer.predict(docs)
+    assert actual.lengths.tolist() == [len(means), 0, 1]
     expected = numpy.stack([*means.values(), means["lock"]]) @ W.T
-    numpy.testing.assert_allclose(found.data, expected, rtol=1e-5, atol=1e-6)
+    numpy.testing.assert_allclose(actual.data, expected, rtol=1e-5, atol=1e-6)
     assert layer.predict([Doc(nlp.vocab)]).dataXd.shape == (0, W.shape[0])
     # spaCy's own layer, and a token's vector, know nothing of n-grams.
     assert not nlp.vocab["lock"].has_vector and not nlp.vocab["<wo"].has_vector
@@ -99,9 +99,9 @@ def test_docs_of_several_vocabularies() -> None:
     layer.initialize(docs)
     words = ["wordy", "lock", "block"]
     assert "block" not in nlp.vocab.strings
-    found = layer.predict([docs[0], Doc(other.vocab, words=words)]).data
+    actual = layer.predict([docs[0], Doc(other.vocab, words=words)]).data
     expected = layer.predict([Doc(nlp.vocab, words=[*words[:2], *words])]).data
-    numpy.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    numpy.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_ngrams_and_the_forms_of_one() -> None:
@@ -119,10 +119,10 @@ def test_words_that_are_spelled_in_training() -> None:
     layer.initialize(docs)
     all_of_them = layer.predict(docs).data
     spelling = layer.predict([Doc(nlp.vocab, words=["ordord"])]).data
-    found = layer(docs, is_train=True)[0].data
-    spelled = numpy.isclose(found, spelling, atol=1e-5).all(axis=1)
+    actual = layer(docs, is_train=True)[0].data
+    spelled = numpy.isclose(actual, spelling, atol=1e-5).all(axis=1)
     assert 0.3 < spelled.mean() < 0.5
-    numpy.testing.assert_allclose(found[~spelled], all_of_them[~spelled], rtol=1e-5, atol=1e-6)
+    numpy.testing.assert_allclose(actual[~spelled], all_of_them[~spelled], rtol=1e-5, atol=1e-6)
     others = numpy.isclose(layer(docs, is_train=True)[0].data, spelling, atol=1e-5).all(axis=1)
     assert (others != spelled).any()
 

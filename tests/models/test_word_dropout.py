@@ -34,8 +34,8 @@ def hash_embed(attrs: List[Any] = ATTRS) -> Any:
 
 
 def extractor(model: Any) -> Any:
-    (found,) = [node for node in model.walk() if node.name == "extract_features"]
-    return found
+    (actual,) = [node for node in model.walk() if node.name == "extract_features"]
+    return actual
 
 
 def test_prediction_and_a_rate_of_zero_are_as_without(docs: List[Doc]) -> None:
@@ -44,8 +44,8 @@ def test_prediction_and_a_rate_of_zero_are_as_without(docs: List[Doc]) -> None:
     for rate in (0.0, 0.4):
         model = WordDropout(hash_embed(), rate)
         model.initialize(docs)
-        found = model.predict(docs) if rate else model(docs, is_train=True)[0]
-        for a, b in zip(found, plain.predict(docs)):
+        actual = model.predict(docs) if rate else model(docs, is_train=True)[0]
+        for a, b in zip(actual, plain.predict(docs)):
             numpy.testing.assert_array_equal(a, b)
         other = hash_embed()
         other.initialize(docs)
@@ -58,13 +58,13 @@ def test_prediction_and_a_rate_of_zero_are_as_without(docs: List[Doc]) -> None:
 def test_the_words_of_random_tokens_are_hidden(docs: List[Doc], attrs: List[Any]) -> None:
     layer = extractor(WordDropout(hash_embed(attrs), 0.4))
     known = layer.predict(docs)
-    found = layer(docs, is_train=True)[0]
-    assert [len(of_doc) for of_doc in found] == [300, 0, 100]
-    differs = numpy.concatenate(found) != numpy.concatenate(known)
+    actual = layer(docs, is_train=True)[0]
+    assert [len(of_doc) for of_doc in actual] == [300, 0, 100]
+    differs = numpy.concatenate(actual) != numpy.concatenate(known)
     hidden = differs[:, attrs.index("NORM")]
     assert 0.3 < hidden.mean() < 0.5
     assert differs.sum() == hidden.sum()  # nothing else has changed
-    words = numpy.concatenate(found)[hidden, attrs.index("NORM")]
+    words = numpy.concatenate(actual)[hidden, attrs.index("NORM")]
     assert len(set(words.tolist())) == len(words)  # each by a hash of its own
     again = numpy.concatenate(layer(docs, is_train=True)[0]) != numpy.concatenate(known)
     assert (again[:, attrs.index("NORM")] != hidden).any()

@@ -118,6 +118,6 @@ def test_gradients_of_two_losses_add_up(n_tokens):
 )
 def test_sentences_start_where_they_are_said_to_and_with_docs(is_start, lengths, spans):
     where = numpy.array(is_start, dtype=bool)
-    found = spans_of_starts(where, numpy.array(lengths, dtype="i8"))
-    assert [tuple(span) for span in found.tolist()] == spans
+    actual = spans_of_starts(where, numpy.array(lengths, dtype="i8"))
+    assert [tuple(span) for span in actual.tolist()] == spans
     assert where.tolist() == [bool(x) for x in is_start]
