@@ -74,6 +74,8 @@ class Parses(TeacherOutput):
         return self
 
     def _split(self, tokens: List[slice], prune: bool) -> List[Entry]:
+        """See TeacherOutput.split. `heads`, `labels`, `starts` and `log_probs`, a row for each
+        parse."""
         return split_rows({name: getattr(self, name) for name in _ROWS}, self.log_probs, tokens)
 
     @classmethod

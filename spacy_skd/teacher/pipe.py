@@ -49,11 +49,11 @@ class TeacherPipe(ABC):
 
     @classmethod
     def reads(cls, factory: str, accepts: FrozenSet[str]) -> bool:
-        """Find out whether to read a component in this way.
+        """Check whether this class is a way to read a component.
 
         factory (str): The factory of the teacher's component.
         accepts (FrozenSet[str]): The kinds of scores that the student's objective accepts.
-        RETURNS (bool): Whether this is the way.
+        RETURNS (bool): Whether it is.
         """
         return cls.factories is None or factory in cls.factories
 
@@ -76,9 +76,9 @@ class TeacherPipe(ABC):
 
     @abstractmethod
     def key(self) -> List[Any]:
-        """RETURNS (List[Any]): Numbers and strings that identify the output among all that the same
-        files of a teacher can give. Cached output is found by them, so that they must not change.
-        """
+        """RETURNS (List[Any]): Numbers and strings that distinguish the output from any other
+        output of the same files of a teacher. They are part of the keys of a cache, so a change
+        makes all old entries useless."""
 
     @abstractmethod
     def read(self, pipeline: LazyPipeline, docs: List[Doc]) -> Any:
@@ -94,7 +94,7 @@ class TeacherPipe(ABC):
         return self.output.average(members, 1.0)
 
     def complete(self, output: Any, nlp: Language, docs: List[Doc]) -> Any:
-        """Turn what `read` or `average` returned to the output that a cache keeps.
+        """Turn what `read` or `average` returned into the output that a cache keeps.
 
         output (Any): From `read` or `average`.
         nlp (Language): The first teacher's pipeline.

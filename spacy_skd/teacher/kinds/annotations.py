@@ -9,10 +9,10 @@ from ...schemes import TagScheme
 from ...structures import STRUCTURE, ArcScores, ChainSequences, Parses
 from ...structures.parses import arc_log_probs
 from ..lazy_pipeline import LazyPipeline
-from .entities_and_parses import EntityPipe, ParsePipe, StructurePipe
+from .entities_and_parses import EntityPipe, ParsePipe, WholeStructurePipe
 
 
-class Annotations(StructurePipe):
+class Annotations(WholeStructurePipe):
     """Reads the annotation that a component sets."""
 
     factories = None

@@ -13,13 +13,13 @@ from ...structures.parses import arc_log_probs
 from ..lazy_pipeline import LazyPipeline
 from .annotations import entity_tags, set_parses
 from .beam_search import Analysis, search
-from .entities_and_parses import EntityPipe, ParsePipe, StructurePipe
+from .entities_and_parses import EntityPipe, ParsePipe, WholeStructurePipe
 
 # The version of the search, for keys of cached output. Version 1 searched by raw scores.
 _SEARCH = 2
 
 
-class Beam(StructurePipe):
+class Beam(WholeStructurePipe):
     """Reads the analyses in the beam of a transition-based component."""
 
     # The kind of analyses, for keys of cached output.

@@ -42,7 +42,7 @@ class ParsePipe(TeacherPipe):
         return f"{super().about}, labels of {self.n_heads or 'all'} heads"
 
 
-class StructurePipe(TeacherPipe):
+class WholeStructurePipe(TeacherPipe):
     """The base class of pipes that give whole structures with probabilities."""
 
     def average(self, members: Sequence[Any]) -> Any:
@@ -51,7 +51,8 @@ class StructurePipe(TeacherPipe):
 
     @property
     def temperatures(self) -> Tuple[float, float]:
-        """RETURNS (Tuple[float, float]): The temperature that the output has, which is that of an
-        average, and the temperature that the scores still have to get."""
+        """RETURNS (Tuple[float, float]): Two temperatures: the one that the output has, which is
+        1 unless several teachers are averaged, and the one to divide the output's log
+        probabilities by."""
         temperature = self.settings.beam_temperature
         return (1.0, temperature) if self.is_alone else (temperature, 1.0)
