@@ -9,8 +9,8 @@ This module knows the format of the file. Others decide about the rest:
 
     what an entry holds     the classes in structures/, `_split` and `_join`
     when it is written      teacher/pipeline.py
-    the parts of the key    `key` of each pipe in teacher/kinds/, cache/digests.py, and `content_of` in
-                            teacher/lazy_pipeline.py
+    the parts of the key    `key` of each pipe in teacher/kinds/, cache/digests.py, and
+                            `content_of` in teacher/lazy_pipeline.py
 """
 
 import os
