@@ -38,7 +38,7 @@ def make_scores(scheme: TagScheme, seed: int, n_docs: int, n_tokens: int) -> Cha
 def pairs() -> List[Pair]:
     """RETURNS (List[Pair]): The pairs: forward and backward, 64 docs of 50 tokens."""
     ops = get_current_ops()
-    found = []
+    listed = []
     for n_labels in (4, 18):
         scheme = TagScheme("BILUO", [f"L{i}" for i in range(n_labels)])
         student, teacher = (make_scores(scheme, seed, DOCS, TOKENS) for seed in (0, 1))
@@ -48,7 +48,7 @@ def pairs() -> List[Pair]:
         allowed: Any = ops.asarray(numpy.eye(len(scheme), dtype=bool))[tags.ravel()]
         docs = ops.alloc1f(DOCS) + 1
         device = xp2torch(docs).device
-        found.append(
+        listed.append(
             Pair(
                 f"CRF negative log-likelihood, {shape}",
                 "pytorch-crf",
@@ -61,10 +61,10 @@ def pairs() -> List[Pair]:
             ours = partial(loss.chain, student, teacher, scheme.valid, weights)
             peer = partial(_full, loss, student, teacher, scheme.valid)
             name = f"{type(loss).__name__}, {shape}"
-            found.append(Pair(name, "the (T, L, L) tensor in torch", ours, peer, target=5.0))
+            listed.append(Pair(name, "the (T, L, L) tensor in torch", ours, peer, target=5.0))
             if ops.name == "cupy":  # whose memory `peak_growth` does not see
                 continue
-            found.append(
+            listed.append(
                 Pair(
                     f"{name}: memory",
                     "the (T, L, L) tensor in torch",
@@ -75,7 +75,7 @@ def pairs() -> List[Pair]:
                     rounds=3,
                 )
             )
-    return found
+    return listed
 
 
 def _bigrams(emissions: Tensor, transitions: Tensor) -> Tensor:

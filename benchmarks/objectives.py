@@ -22,13 +22,13 @@ TOKENS = 3200  # in each batch, whatever the length
 
 def pairs() -> List[Pair]:
     """RETURNS (List[Pair]): The pairs: forward and backward, about 3,200 tokens."""
-    found = []
+    listed = []
     for length in (10, 50, 400):
         for n_labels in (3, 18):
-            found += _of_chains(length, n_labels)
+            listed += _of_chains(length, n_labels)
     for length in (10, 25, 50):
-        found += _of_trees(length)
-    return [*found, _structural_pair()]
+        listed += _of_trees(length)
+    return [*listed, _structural_pair()]
 
 
 def _structural_pair(n_docs: int = 64, length: int = 50) -> Pair:

@@ -60,27 +60,27 @@ def measure(pair: Pair, rounds: int) -> Measured:
     """
     runs = pair.run_ours, pair.run_peer
     repeats = [max(1, round(_LEAST / _once(run, pair.unit, 1))) for run in runs]
-    found: List[List[float]] = []
+    measured: List[List[float]] = []
     for _ in range(pair.rounds or rounds):
-        found.append([_once(run, pair.unit, n) for run, n in zip(runs, repeats, strict=True)])
-    ours, peer = zip(*found, strict=True)
-    ratios = [theirs / mine for mine, theirs in found]
+        measured.append([_once(run, pair.unit, n) for run, n in zip(runs, repeats, strict=True)])
+    ours, peer = zip(*measured, strict=True)
+    ratios = [theirs / own for own, theirs in measured]
     return Measured(statistics.median(ours), statistics.median(peer), ratios)
 
 
 def seconds(run: Callable[[], object]) -> float:
     """RETURNS (float): How long a run takes, or what it returns, if that is a float."""
     start = time.perf_counter()
-    found = run()
+    result = run()
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
-    return found if isinstance(found, float) else time.perf_counter() - start
+    return result if isinstance(result, float) else time.perf_counter() - start
 
 
 def _once(run: Callable[[], object], unit: str, repeats: int) -> float:
     """RETURNS (float): What is measured, the mean over some repeats if that is time."""
     if unit == "s":
         return sum(seconds(run) for _ in range(repeats)) / repeats
-    found = run()
-    assert isinstance(found, (int, float)), f"a run that is measured in {unit} returns a number"
-    return float(found)
+    result = run()
+    assert isinstance(result, (int, float)), f"a run that is measured in {unit} returns a number"
+    return float(result)

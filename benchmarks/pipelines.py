@@ -46,14 +46,14 @@ def corpus(split: str) -> Path:
 @cache
 def references(split: str, n_words: int) -> List[Doc]:
     """RETURNS (List[Doc]): Annotated docs of about so many words, none of them very long."""
-    found: List[Doc] = []
+    docs: List[Doc] = []
     for eg in Corpus(corpus(split))(spacy.blank("en")):
         if n_words <= 0:
             break
         if len(eg.reference) <= LONGEST:
-            found.append(eg.reference)
+            docs.append(eg.reference)
             n_words -= len(eg.reference)
-    return found
+    return docs
 
 
 def config(ours: bool) -> Config:
@@ -125,7 +125,7 @@ def pairs() -> List[Pair]:
     """RETURNS (List[Pair]): The pairs."""
     ours, peer = trained(True), trained(False)
     texts = [doc.text for doc in references("dev", WORDS)]
-    found = [
+    listed = [
         Pair(
             "annotate text: tok2vec + crf_ner + biaffine_parser",
             "tok2vec + ner + parser",
@@ -138,7 +138,7 @@ def pairs() -> List[Pair]:
         _tok2vec_pair(peer, "LexemeCache alone", fast=False, remembering=True),
     ]
     for name, target in (("ner", 3.0), ("parser", 2.0)):
-        found.append(
+        listed.append(
             Pair(
                 f"time added by {HEADS[name]}",
                 f"time added by {name}",
@@ -147,7 +147,7 @@ def pairs() -> List[Pair]:
                 target=target,
             )
         )
-    return found + _teacher_pairs(ours, texts)
+    return listed + _teacher_pairs(ours, texts)
 
 
 def annotate(nlp: Language, pipes: List[str], texts: List[str]) -> Callable[[], object]:
@@ -207,9 +207,9 @@ def _teacher_pairs(ours: Language, texts: List[str]) -> List[Pair]:
         large = _make_transformer(Path(folder), hidden=768, layers=12, heads=12)
         pipelines = {"MiniLM (22 M)": _teacher(TEACHER), "roberta-base's size": _teacher(large)}
     some = {"MiniLM (22 M)": texts[:20], "roberta-base's size": texts[:5]}
-    found = []
+    pairs = []
     for (name, teacher), target in zip(pipelines.items(), (10.0, 60.0), strict=True):
-        found.append(
+        pairs.append(
             Pair(
                 "annotate text: tok2vec + crf_ner + biaffine_parser",
                 f"a transformer of {name} with our heads",
@@ -219,7 +219,7 @@ def _teacher_pairs(ours: Language, texts: List[str]) -> List[Pair]:
                 rounds=3,
             )
         )
-    return found
+    return pairs
 
 
 def _make_transformer(folder: Path, hidden: int, layers: int, heads: int) -> Path:

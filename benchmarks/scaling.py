@@ -21,7 +21,7 @@ def pairs() -> List[Pair]:
     words = [token.text for doc in docs for token in doc]
     starts = [bool(token.is_sent_start) for doc in docs for token in doc]
     long, short = (_of_length(nlp, words, starts, n) for n in (16_000, 1_000))
-    found = [
+    listed = [
         _pair(
             "4 times the corpus", annotate(nlp, PIPES, texts * 4), annotate(nlp, PIPES, texts), 4
         ),
@@ -31,13 +31,13 @@ def pairs() -> List[Pair]:
     # At most quadratic: of four times the length, a word may take four times as long.
     for length in (64, 256):
         large, small = (_in_sentences(nlp, words, n) for n in (length, length // 4))
-        found.append(_pair(f"4 times the sentence, {length} tokens", large, small, target=0.25))
+        listed.append(_pair(f"4 times the sentence, {length} tokens", large, small, target=0.25))
     for name, n_times in (("parser", 4), ("ner", 16)):  # of tags, the pairs count
         pipes = ["tok2vec", name]
         large = annotate(_with_labels(name, 3), pipes, texts)
         small = annotate(nlp, pipes, texts)
-        found.append(_pair(f"4 times the labels of the {name}", large, small, n_times))
-    return found
+        listed.append(_pair(f"4 times the labels of the {name}", large, small, n_times))
+    return listed
 
 
 def _pair(

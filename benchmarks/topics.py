@@ -36,14 +36,14 @@ def measure_topic(name: str, rounds: int, gpu_id: int) -> List[Tuple[str, ...]]:
     return rows
 
 
-def show(pair: Pair, found: Measured) -> Tuple[str, ...]:
+def show(pair: Pair, measured: Measured) -> Tuple[str, ...]:
     """RETURNS (Tuple[str, ...]): A row of the table."""
     target = ""
     if pair.target is not None:
-        mark = "✓" if found.ratio >= pair.target else "✗"
+        mark = "✓" if measured.ratio >= pair.target else "✗"
         target = f"{pair.target:.2f} {mark}"
-    spread = f"{found.ratio:.2f} ({min(found.ratios):.2f} to {max(found.ratios):.2f})"
-    values = (in_units(value, pair.unit) for value in (found.ours, found.peer))
+    spread = f"{measured.ratio:.2f} ({min(measured.ratios):.2f} to {max(measured.ratios):.2f})"
+    values = (in_units(value, pair.unit) for value in (measured.ours, measured.peer))
     return (pair.what, pair.peer, *values, spread, target)
 
 

@@ -18,8 +18,8 @@ def console_logger(
     console_output: bool = True,
     output_file: Optional[Union[str, Path]] = None,
 ) -> Callable[..., Tuple[LogStep, Callable[[], None]]]:
-    """spaCy's console logger, which has a column for each component's loss, with two more for each
-    component that has a distillation loss: `NAME_gold` and `NAME_distill`, which add up to it.
+    """Create spaCy's console logger, with two more columns for each component with a distillation
+    loss: `NAME_gold` and `NAME_distill`, which add up to the component's loss.
 
     progress_bar (Optional[str]): "train", "eval" or None, as for spacy.ConsoleLogger.v3.
     console_output (bool): Whether to print the log.
@@ -63,10 +63,8 @@ def console_logger(
 
 
 def _titles(students: List[str]) -> Dict[str, str]:
-    """Titles for the losses that spaCy has no column for.
-
-    On the console spaCy cuts off what is longer than eight letters, so that "parser_gold" and
-    "parser_distill" would look the same.
+    """Choose titles for the losses. spaCy cuts titles off after eight letters, so that
+    "parser_gold" and "parser_distill" would look the same.
 
     students (List[str]): The names of the components.
     RETURNS (Dict[str, str]): A title for each loss, all different.
@@ -87,6 +85,6 @@ def _titles(students: List[str]) -> Dict[str, str]:
 
 
 def _columns(names: List[str], nlp: Language) -> Any:
-    """What spaCy's logger reads of a pipeline, with a trainable component of each name."""
+    """RETURNS (Any): What spaCy's logger reads from a pipeline, with a component of each name."""
     component = SimpleNamespace(is_trainable=True)
     return SimpleNamespace(pipeline=[(name, component) for name in names], config=nlp.config)

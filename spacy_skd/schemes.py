@@ -1,7 +1,6 @@
-"""Tagging schemes: which tags there are, and which may follow which.
+"""Tagging schemes: the tags of entity labels, and which tag may follow which.
 
-Everything that walks over tag sequences (Viterbi, the forward algorithm, the local losses) takes
-validity from here, so that no two parts can disagree about what a well-formed sequence is.
+Viterbi, the forward algorithm and the losses all take the valid sequences from here.
 """
 
 from dataclasses import dataclass
@@ -9,9 +8,9 @@ from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy
 
-# Per scheme: the prefixes in tag order, which of them open an entity, and which close one.
-# An entity is a run of tags of one label from an opening to a closing prefix. In BIO any tag of an
-# entity may be its last.
+# For each scheme: the prefixes in the order of the tags, those that open an entity, and those that
+# close one. An entity is a run of tags of one label from an opening to a closing prefix. In BIO any
+# tag of an entity may be the last.
 _PREFIXES: Dict[str, Tuple[str, ...]] = {"BIO": ("B", "I"), "BILUO": ("B", "I", "L", "U")}
 _OPENS: Dict[str, str] = {"BIO": "B", "BILUO": "BU"}
 _CLOSES: Dict[str, str] = {"BIO": "BI", "BILUO": "LU"}
@@ -23,11 +22,11 @@ _CONTINUES: Dict[str, Dict[str, str]] = {
 
 @dataclass(frozen=True)
 class ValidTags:
-    """What a well-formed tag sequence may contain; True means allowed.
+    """The valid sequences of tags. True means allowed.
 
     transitions (ndarray): bool, (n_tags, n_tags); [i, j]: tag j may follow tag i.
-    start (ndarray): bool, (n_tags,); tags a sequence may start with.
-    end (ndarray): bool, (n_tags,); tags a sequence may end with.
+    start (ndarray): bool, (n_tags,); the tags at which a sequence may start.
+    end (ndarray): bool, (n_tags,); the tags at which a sequence may end.
     """
 
     transitions: numpy.ndarray
@@ -35,10 +34,10 @@ class ValidTags:
     end: numpy.ndarray
 
     def restrict(self, tags: numpy.ndarray) -> "ValidTags":
-        """The same with only some of the tags allowed anywhere.
+        """Leave out tags.
 
-        tags (ndarray): bool, (n_tags,).
-        RETURNS (ValidTags): Same shapes, False wherever an excluded tag takes part.
+        tags (ndarray): bool, (n_tags,); False for the tags to leave out.
+        RETURNS (ValidTags): Of the same shapes, False for everything with a tag that is left out.
         """
         return ValidTags(
             transitions=self.transitions & tags[:, None] & tags[None, :],
@@ -48,20 +47,20 @@ class ValidTags:
 
 
 class TagScheme:
-    """The tags of a set of entity labels, in a fixed order: O, then each label's tags in turn.
+    """The tags of a set of entity labels, in a fixed order: O, then the tags of each label.
 
-    The order depends on the order of the labels alone, so a label added at the end adds its tags
-    at the end, and what a model has learned about the others stays where it was.
+    The order depends on the order of the labels alone. The tags of a label that is added at the end
+    come at the end, so that a model keeps what it has learned about the others.
 
     name (str): "BIO" or "BILUO".
     labels (Iterable[str]): The entity labels, in the order of the model's output.
-    RAISES (ValueError): On an unknown scheme.
+    RAISES (ValueError): If there is no such scheme.
     """
 
     def __init__(self, name: str, labels: Iterable[str]) -> None:
         if name not in _PREFIXES:
-            known = " or ".join(f'"{known}"' for known in _PREFIXES)
-            raise ValueError(f'Unknown tagging scheme "{name}": set scheme to {known}.')
+            names = " or ".join(f'"{prefix}"' for prefix in _PREFIXES)
+            raise ValueError(f'Unknown tagging scheme "{name}": set scheme to {names}.')
         self.name = name
         self.labels: Tuple[str, ...] = tuple(labels)
         self.tags: Tuple[str, ...] = ("O",) + tuple(
@@ -87,7 +86,7 @@ class TagScheme:
 
     @staticmethod
     def tags_per_label(name: str) -> int:
-        """How many tags a label has in a scheme.
+        """Count the tags of each label in a scheme.
 
         name (str): "BIO" or "BILUO".
         RETURNS (int): 2 or 4.
@@ -96,7 +95,7 @@ class TagScheme:
 
     @property
     def valid(self) -> ValidTags:
-        """RETURNS (ValidTags): What a well-formed sequence of these tags may contain."""
+        """RETURNS (ValidTags): The valid sequences of these tags."""
         if self._valid is None:
             opens, closes = _OPENS[self.name], _CLOSES[self.name]
             continues, prefixes = _CONTINUES[self.name], _PREFIXES[self.name]
@@ -104,7 +103,7 @@ class TagScheme:
             start = numpy.array([p == "O" or p in opens for p in prefix])
             end = numpy.array([p == "O" or p in closes for p in prefix])
             transitions = end[:, None] & start[None, :]
-            # By position and not by name, since two labels may have the same.
+            # By position, since two labels may have the same name.
             for first in range(1, len(self.tags), len(prefixes)):
                 for i, p in enumerate(prefixes):
                     for follower in continues[p]:
@@ -113,10 +112,10 @@ class TagScheme:
         return self._valid
 
     def entity_tags(self, label: str, length: int) -> List[int]:
-        """The tags of one entity.
+        """List the tags of an entity.
 
-        label (str): The entity's label, one of the scheme's.
-        length (int): Its length in tokens, at least 1.
+        label (str): The entity's label, one of the scheme's labels.
+        length (int): The number of tokens, at least 1.
         RETURNS (List[int]): Indices into `tags`.
         """
         if self.name == "BIO":
@@ -128,9 +127,9 @@ class TagScheme:
         return [self.index[f"{prefix}-{label}"] for prefix in prefixes]
 
     def entities(self, tags: Union[Sequence[int], numpy.ndarray]) -> List[Tuple[int, int, str]]:
-        """The entities of a well-formed tag sequence.
+        """List the entities of a valid tag sequence.
 
-        tags (Union[Sequence[int], ndarray]): Indices into `tags`, one a token.
+        tags (Union[Sequence[int], ndarray]): Indices into `tags`, one for each token.
         RETURNS (List[Tuple[int, int, str]]): (start, end, label), end exclusive, in order.
         """
         entities: List[Tuple[int, int, str]] = []
@@ -147,42 +146,44 @@ class TagScheme:
 
     @property
     def is_ambiguous(self) -> bool:
-        """RETURNS (bool): Whether two of its labels have the same name, as where a teacher's are
-        mapped to one of a student's."""
+        """RETURNS (bool): Whether two labels have the same name, which happens if several of a
+        teacher's labels are mapped to one of the student's."""
         return len(set(self.labels) - {""}) < len([label for label in self.labels if label])
 
     def is_finer_than(self, other: "TagScheme") -> bool:
-        """Whether several of its tags stand for one of another scheme: B and U of BILUO for B of
-        BIO, or those of labels with the same name. Each well-formed sequence of its tags is one of
-        the other's all the same.
+        """Check whether several tags stand for one tag of another scheme: B and U of BILUO for B of
+        BIO, or the tags of labels with the same name. Each valid sequence of these tags is a valid
+        sequence of the other scheme's tags all the same.
 
         other (TagScheme): The other scheme.
+        RETURNS (bool): Whether there are such tags.
         """
         return self.is_ambiguous or (self.name == "BILUO" and other.name == "BIO")
 
     def in_biluo(self) -> Tuple["TagScheme", numpy.ndarray]:
-        """The same labels in BILUO, and for each of its tags the one here that it takes its
-        potentials from: see `index_in`.
+        """Convert the scheme to BILUO.
 
-        RETURNS (Tuple[TagScheme, ndarray]): The scheme, and int, (n_biluo_tags,).
+        RETURNS (Tuple[TagScheme, ndarray]): The BILUO scheme with the same labels; and int,
+            (n_biluo_tags,), for each of its tags the tag here with the same potentials. See
+            `index_in`.
         """
         biluo = TagScheme("BILUO", self.labels)
         if self.name == "BILUO":
             return biluo, numpy.arange(len(biluo))
-        of_label = numpy.array([1, 2, 2, 1])  # of B, I, L and U: B, I, I and B
+        of_label = numpy.array([1, 2, 2, 1])  # B, I, I and B, for B, I, L and U
         first = 2 * numpy.arange(len(self.labels))
         return biluo, numpy.concatenate([[0], (first[:, None] + of_label).ravel()])
 
     def index_in(self, other: "TagScheme") -> numpy.ndarray:
-        """For each tag, the tag of another scheme that it is, or is one of.
+        """Find the tag of another scheme that each tag is, or is one kind of.
 
-        From BIO to BILUO scores can be taken over so: a BILUO chain whose tags take their
-        potentials from the BIO tag they stand for has the same distribution. The other way a BIO
-        bigram would have to know whether its entity goes on, which it does not.
+        BIO scores can be turned into BILUO scores in this way: a BILUO chain whose tags have the
+        potentials of the BIO tags that they stand for has the same distribution. The reverse is not
+        possible: a BIO bigram does not say whether the entity continues.
 
-        other (TagScheme): The other scheme, as fine or coarser.
-        RETURNS (ndarray): int, (n_tags,); -1 for tags of a label that the other lacks.
-        RAISES (ValueError): If the other is finer.
+        other (TagScheme): The other scheme, equally fine or coarser.
+        RETURNS (ndarray): int, (n_tags,); -1 for tags of a label that the other scheme lacks.
+        RAISES (ValueError): If the other scheme is finer.
         """
         if other.is_finer_than(self):
             raise ValueError(f"A tag of {self.name} may be one of several of {other.name}.")

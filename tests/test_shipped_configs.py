@@ -12,7 +12,7 @@ import spacy
 from spacy.util import load_config, load_config_from_str
 
 from spacy_skd.cli.student_template import CONFIGS, Optimize, default_component, render
-from spacy_skd.teacher.kinds import KIN
+from spacy_skd.teacher.kinds import REPLACES
 
 COMPONENTS = {"ner": "crf_ner", "parser": "biaffine_parser"}
 STUDENTS = {
@@ -49,7 +49,7 @@ def test_students_differ_as_their_names_say() -> None:
         assert student["components"][name]["model"] == distill["components"][name]["model"]
 
 
-@pytest.mark.parametrize("factory", KIN)
+@pytest.mark.parametrize("factory", REPLACES)
 def test_the_template_has_each_kind_of_component(factory: str) -> None:
     assert default_component(factory)["factory"] == factory
 

@@ -32,18 +32,18 @@ SMALLEST = 1e-3
 Outcome = Tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]
 
 
-def outcomes(found: Any, values: numpy.ndarray, gold: numpy.ndarray, tau: float) -> Outcome:
+def outcomes(analyses: Any, values: numpy.ndarray, gold: numpy.ndarray, tau: float) -> Outcome:
     """How probable gold is token by token, among a beam's analyses.
 
-    found (Union[ChainSequences, Parses]): The analyses.
+    analyses (Union[ChainSequences, Parses]): The analyses.
     values (ndarray): int, (k, n_tokens); the tag or head that each gives a token.
     gold (ndarray): int, (n_tokens,); -1 where it is not known.
     tau (float): The temperature.
     RETURNS (Outcome): Of tokens with gold: its probability, that of the most probable value, and
         whether this is gold.
     """
-    doc = numpy.repeat(numpy.arange(len(found.lengths)), found.lengths)
-    weights = softmax(found.log_probs / tau)[:, doc]
+    doc = numpy.repeat(numpy.arange(len(analyses.lengths)), analyses.lengths)
+    weights = softmax(analyses.log_probs / tau)[:, doc]
     # Each analysis' value has the weight of all analyses that have the same.
     total = numpy.stack([(weights * (values == row)).sum(0) for row in values])
     of_gold = (weights * (values == gold)).sum(0)
@@ -110,8 +110,8 @@ def main(
             parts["heads"][tau].append(outcomes(parses, parses.heads, heads, tau))
     measured = {
         name: {
-            str(tau): measure(tuple(numpy.concatenate(x) for x in zip(*found)))  # type: ignore[arg-type]
-            for tau, found in by_tau.items()
+            str(tau): measure(tuple(numpy.concatenate(x) for x in zip(*parts)))  # type: ignore[arg-type]
+            for tau, parts in by_tau.items()
         }
         for name, by_tau in parts.items()
     }

@@ -25,6 +25,8 @@ def draw(table: Dict[str, Any], speeds: Dict[str, Any], path: Path) -> None:
     matplotlib.use("svg")
     # The same file each time: no date, no random ids.
     matplotlib.rcParams["svg.hashsalt"] = "spacy-skd"
+    # Text as text: with outlines of letters the file has several times as many lines.
+    matplotlib.rcParams["svg.fonttype"] = "none"
     from matplotlib import pyplot, ticker
 
     cells = {metric: table[SPLIT][MODE].get(metric) for metric in SHOWN}

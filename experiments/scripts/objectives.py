@@ -219,9 +219,9 @@ def main(
     names = [GOLD, *OBJECTIVES[task]]
     numbers = [int(seed) for seed in seeds.split()]
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        found = list(pool.map(lambda name: search(runs, name, numbers), names))
+        searched = list(pool.map(lambda name: search(runs, name, numbers), names))
     output.parent.mkdir(parents=True, exist_ok=True)
-    by_name = dict(zip(names, found, strict=True))
+    by_name = dict(zip(names, searched, strict=True))
     results = {
         "task": task,
         "steps": steps,

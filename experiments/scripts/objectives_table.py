@@ -62,10 +62,10 @@ def score(results: Dict[str, Any], teacher: Language, references: List[Doc]) -> 
     task = results["task"]
     of_teacher = annotate(teacher, references)
     scores: Dict[str, Any] = {}
-    for name, found in results["objectives"].items():
+    for name, result in results["objectives"].items():
         values: Dict[str, List[List[float]]] = {"gold": [], "teacher": []}
         for seed in results["seeds"]:
-            nlp = spacy.load(Path(found["path"]) / f"seed-{seed}" / "model-best")
+            nlp = spacy.load(Path(result["path"]) / f"seed-{seed}" / "model-best")
             docs = annotate(nlp, references)
             values["gold"].append(score_against(nlp, docs, references, task))
             values["teacher"].append(score_against(nlp, docs, of_teacher, task))
@@ -157,7 +157,7 @@ def time_epochs(results: Dict[str, Any], n_batches: int, rounds: int) -> Dict[st
     RETURNS (Dict[str, Any]): By objective, median seconds of a whole epoch by part; and the ratio
         of local matching to the exact objective, median and extremes over rounds.
     """
-    paths = {name: Path(found["path"]) for name, found in results["objectives"].items()}
+    paths = {name: Path(result["path"]) for name, result in results["objectives"].items()}
     epochs = {name: Epoch(path, n_batches, cached=True) for name, path in paths.items()}
     with_teacher = next(path for name, path in paths.items() if name != GOLD)
     epochs[UNCACHED] = Epoch(with_teacher, n_batches, cached=False)
@@ -190,9 +190,9 @@ def make_rows(
     header += [f"{HEADERS[metric]} against the teacher" for metric in metrics]
     header += [f"{part}, s" for part in PARTS]
     rows: List[List[str]] = []
-    for name, found in results["objectives"].items():
+    for name, result in results["objectives"].items():
         both = [scores[name][kind][m] for kind in ("gold", "teacher") for m in metrics]
-        rows.append([name, describe(found["chosen"]), *map(format_score, both)])
+        rows.append([name, describe(result["chosen"]), *map(format_score, both)])
     rows.append([UNCACHED, *[""] * (1 + 2 * len(metrics))])
     for row in rows:
         row += [f"{seconds[row[0]][part]:.1f}" for part in PARTS]
@@ -225,7 +225,7 @@ def main(
         header, rows = make_rows(task, results, scores, times["seconds"])
         aligns = ["l", "l", *"r" * (len(header) - 2)]
         ratio = times["ratio"]
-        grid = [row for found in results["objectives"].values() for row in found["grid"]]
+        grid = [row for result in results["objectives"].values() for row in result["grid"]]
         tried = {key: sorted({row[key] for row in grid if key in row}) for key in NAMES}
         stated = ", ".join(f"{NAMES[key]} in {values}" for key, values in tried.items() if values)
         notes = (

@@ -141,10 +141,10 @@ def make_rows(table: Dict[str, Any], names: List[str], speeds: Dict[str, Any]) -
                         rows.append([label.format(short), *kept, ""])
     if speeds:
         rows.append(["**one CPU thread, raw text**", *blank])
-        found = [speeds.get(name) for name in names]
-        per_second = [f"{s['words_per_second']:,.0f}" if s else "-" for s in found]
+        measured = [speeds.get(name) for name in names]
+        per_second = [f"{s['words_per_second']:,.0f}" if s else "-" for s in measured]
         rows.append(["Words per second", *per_second, ""])
-        sizes = [f"{s['megabytes']:.1f}" if s else "-" for s in found]
+        sizes = [f"{s['megabytes']:.1f}" if s else "-" for s in measured]
         rows.append(["Size on disk (MB)", *sizes, ""])
     return rows
 

@@ -75,10 +75,10 @@ def main(
     The fastest round counts: other work on the machine makes a round slower, never faster.
     """
     try:
-        corpora, found = split_arguments(arguments, seeds)
+        corpora, pipelines = split_arguments(arguments, seeds)
     except ValueError as err:
         msg.fail(str(err), exits=1)
-    folders = {name: next(iter(seeds.values())) for name, seeds in found.items()}
+    folders = {name: next(iter(seeds.values())) for name, seeds in pipelines.items()}
     texts = read_texts(next(iter(corpora.values())), words)
     speeds = measure({name: spacy.load(path) for name, path in folders.items()}, texts, rounds)
     best = {name: max(values) for name, values in speeds.items()}

@@ -4,6 +4,13 @@ The cache is an SQLite file. Several trainings may fill and read it at the same 
 written completely or not at all, also if the process is killed. An entry holds the scores of one
 doc, since docs come in other batches in each epoch. The key of an entry is a digest of the text as
 the teacher reads it, of the teacher's files, and of the component and the kind of scores.
+
+This module knows the format of the file. Others decide about the rest:
+
+    what an entry holds     the classes in structures/, `_split` and `_join`
+    when it is written      teacher/pipeline.py
+    the parts of the key    `key` of each pipe in teacher/kinds/, cache/digests.py, and
+                            `content_of` in teacher/lazy_pipeline.py
 """
 
 import os

@@ -1,4 +1,7 @@
-"""`spacy skd cache`: store a teacher's scores of texts ahead of training, or list those stored."""
+"""`spacy skd cache`: store a teacher's scores of texts ahead of training, or list those stored.
+
+`cache_cli` is long because typer reads the options from its parameters.
+"""
 
 import re
 from pathlib import Path

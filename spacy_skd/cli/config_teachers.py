@@ -11,7 +11,7 @@ from ..pretraining.vector_pipes import vector_pipes
 from ..teacher.attach import ATTACH_TEACHER
 from ..teacher.factories import enabled
 from ..teacher.find import find
-from ..teacher.kinds import KIN
+from ..teacher.kinds import REPLACES
 from ..teacher.pipe import TeacherPipe
 from ..teacher.read_ahead import teacher_pipes
 from .student_template import default_component, factory_in, pipeline_config
@@ -32,7 +32,7 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
     block = config["initialize"]["before_init"]
     path = _teacher_path(config, teacher)
     names = dict(block.get("student_to_teacher") or {})
-    students = [name for name in config["nlp"]["pipeline"] if factory_of(config, name) in KIN]
+    students = [name for name in config["nlp"]["pipeline"] if factory_of(config, name) in REPLACES]
     if not students:
         raise ValueError(
             f"The config's pipeline {config['nlp']['pipeline']} has no component that can learn "
@@ -50,7 +50,7 @@ def with_teacher(config: Config, teacher: str, cache: Optional[str] = None) -> C
         # A sourced component keeps the settings that it has in its pipeline.
         if not component.get("distillation") and "source" not in component:
             default = default_component(factory)
-            if factory_in(teacher_config, teacher_name) not in KIN[factory]:
+            if factory_in(teacher_config, teacher_name) not in REPLACES[factory]:
                 default["distillation"] = {"@losses": "spacy-skd.HardLabels.v1"}
             component["distillation"] = default["distillation"]
             component["distillation_weight"] = default["distillation_weight"]
@@ -65,7 +65,7 @@ def _only_one_like(factory: str, folder: str, student: str, missing: str) -> str
     """Find the one component of a teacher that sets the same as a student of a factory. The
     component that the student should learn from is missing."""
     config = pipeline_config(folder)
-    alike = [name for name in enabled(config) if factory_in(config, name) in KIN[factory]]
+    alike = [name for name in enabled(config) if factory_in(config, name) in REPLACES[factory]]
     if len(alike) != 1:
         raise ValueError(
             f'The teacher "{folder}" has no component "{missing}" and '
@@ -125,7 +125,7 @@ def teachers_of(config: Config) -> Dict[str, Tuple[Path, str]]:
     teachers: Dict[str, Tuple[Path, str]] = {}
     for name in config["nlp"]["pipeline"]:
         of_student = path.get(name) if isinstance(path, Mapping) else path
-        if factory_of(config, name) in KIN and of_student:
+        if factory_of(config, name) in REPLACES and of_student:
             teachers[name] = find(_listed(of_student)[0]), names.get(name, name)
     return teachers
 

@@ -6,6 +6,8 @@
    texts for evaluation if there are none, and adds raw text.
 2. If the config was made here, `with_joined_docs` and `with_lexicon` fit it to the texts.
 3. `distill` lets the teacher read the training corpus, and trains the student.
+
+`distill_cli` is long because typer reads the options from its parameters.
 """
 
 import logging

@@ -95,7 +95,7 @@ def count_kinds(
 
 
 def excess(student: Counts, teacher: Counts) -> List[Tuple[int, Kind]]:
-    """Find the kinds of which one pipeline gets more wrong than another.
+    """Find the kinds in which one pipeline makes more errors than another.
 
     student (Counts): The counts of the first pipeline.
     teacher (Counts): The counts of the second pipeline, on the same corpus.

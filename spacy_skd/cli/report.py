@@ -51,7 +51,7 @@ def report_cli(
 ) -> None:
     """
     Compare pipelines on gold tokens: scores, agreement with the first pipeline, speed and size, and
-    the kinds of entities and arcs of which the last gets more wrong than the first. A word is in
+    the kinds of entities and arcs in which the last makes more errors than the first. A word is in
     the lexicon if the last pipeline has a static vector for it.
     """
     import_code(code_path)
@@ -191,7 +191,7 @@ def _print_kinds(
                 share,
             )
         )
-    print(f"Kinds of which {last} gets more wrong than {first}")
+    print(f"Kinds that {last} gets more wrong than {first}")
     header = ("", "gold", f"{first}: F", f"{last}: F", "more errors", "of all of these")
     msg.table(rows, header=header, divider=True, aligns=("l", *"rrrrr"))
 

@@ -12,7 +12,7 @@ from thinc.api import Config
 
 from ..teacher.factories import ENCODERS, enabled
 from ..teacher.find import find
-from ..teacher.kinds import KIN
+from ..teacher.kinds import REPLACES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 _TEMPLATE = CONFIGS / "student.cfg.jinja"
@@ -80,12 +80,12 @@ def _score_weights(factories: Collection[str]) -> Dict[str, Optional[float]]:
         those of other factories, which are not logged then.
     """
     weights: Dict[str, Dict[str, Any]] = {}
-    for factory in KIN:
+    for factory in REPLACES:
         # Entry points register factories when they are loaded. A `Language` loads those of all
         # packages, and some of them import PyTorch.
         registry._entry_point_factories.get(factory)
         weights[factory] = dict(Language.get_factory_meta(factory).default_score_weights or {})
-    shared = combine_score_weights([weights[f] for f in KIN if f in factories])
+    shared = combine_score_weights([weights[f] for f in REPLACES if f in factories])
     return {score: shared.get(score) for scores in weights.values() for score in scores}
 
 
@@ -101,7 +101,7 @@ def make_config(teacher: str, optimize: Optimize = Optimize.efficiency) -> Confi
     components = {
         name: factory
         for name in enabled(of_teacher)
-        for factory, like_it in KIN.items()
+        for factory, like_it in REPLACES.items()
         if factory_in(of_teacher, name) in like_it
     }
     if not components:
@@ -110,7 +110,7 @@ def make_config(teacher: str, optimize: Optimize = Optimize.efficiency) -> Confi
             f"their factories (its pipeline: {enabled(of_teacher)}). Write a config that names the "
             "component in [initialize.before_init.student_to_teacher]."
         )
-    has_beam = any(factory_in(of_teacher, name) not in KIN for name in components)
+    has_beam = any(factory_in(of_teacher, name) not in REPLACES for name in components)
     text = render(
         components,
         optimize=optimize,

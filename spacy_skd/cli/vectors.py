@@ -1,4 +1,7 @@
-"""`spacy skd vectors`: save a teacher's vectors of single words as static vectors."""
+"""`spacy skd vectors`: save a teacher's vectors of single words as static vectors.
+
+`vectors_cli` is long because typer reads the options from its parameters.
+"""
 
 from collections import Counter
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Docs of other lengths than a corpus has: long ones cut, short ones joined."""
+"""Docs of other lengths than in a corpus: long docs are cut, short ones joined."""
 
 from random import Random
 from typing import Dict, Iterable, Iterator, List, Tuple
@@ -12,7 +12,7 @@ from spacy.training import Example
 def of_lengths(
     examples: Iterable[Example], nlp: Language, max_length: int, join_length: int
 ) -> Iterator[Example]:
-    """Join and cut: see `joined`, and `cut` for what comes of that."""
+    """Join short examples, then cut long ones; see `joined` and `cut`."""
     for eg in joined(examples, join_length):
         yield from cut(eg, nlp, max_length)
 
@@ -21,17 +21,17 @@ def joined(examples: Iterable[Example], join_length: int) -> Iterator[Example]:
     """Join short examples with those that follow, the same way each time.
 
     examples (Iterable[Example]): The examples.
-    join_length (int): Each group is to have a random number of tokens, from 1 to so many, and ends
-        with the doc that reaches it; 0 for examples as they are.
-    YIELDS (Example): The groups, all of whose docs are parsed or none is. Categories and user data
-        are left out where docs are joined, and docs without a token.
+    join_length (int): The maximum of the random number of tokens at which a group is complete. A
+        group ends with the doc that reaches the number. 0 for examples as they are.
+    YIELDS (Example): The groups. Either all docs of a group are parsed, or none. Joined docs lose
+        categories and user data. Docs without tokens are left out.
     """
     if not join_length:
         yield from examples
         return
     random = Random(0)
-    # Together, spaCy would take sentence starts of the ones from the heads of the others: those
-    # that are parsed and those that are not have a group each.
+    # Docs with and without a parse have separate groups: in a joined doc, spaCy would derive the
+    # sentence starts of all from the heads of some.
     groups: Dict[bool, List[Example]] = {True: [], False: []}
     wanted = {True: 0, False: 0}
     has_spaces = False
@@ -43,7 +43,7 @@ def joined(examples: Iterable[Example], join_length: int) -> Iterator[Example]:
         if not group:
             wanted[is_parsed] = random.randint(1, join_length)
         group.append(eg)
-        # A language that is written without spaces has none between sentences either.
+        # A language without spaces between words has none between sentences either.
         has_spaces = has_spaces or any(token.whitespace_ for token in eg.reference)
         if sum(len(eg.reference) for eg in group) >= wanted[is_parsed]:
             yield _joined(group, has_spaces)
@@ -57,7 +57,7 @@ def _joined(group: List[Example], has_spaces: bool) -> Example:
     if not group[1:]:
         return group[0]
     predicted, reference = (
-        # spaCy's types don't know the argument.
+        # spaCy's type stubs lack the argument.
         Doc.from_docs(docs, has_spaces, exclude=("tensor", "user_data"))  # type: ignore[call-arg]
         for docs in ([eg.predicted for eg in group], [eg.reference for eg in group])
     )
@@ -65,14 +65,14 @@ def _joined(group: List[Example], has_spaces: bool) -> Example:
 
 
 def cut(eg: Example, nlp: Language, max_length: int) -> Iterator[Example]:
-    """Cut a long example at ends of sentences.
+    """Cut a long example at the ends of sentences.
 
     eg (Example): The example.
-    nlp (Language): The pipeline, whose tokenizer reads the parts where the predicted doc's tokens
-        are not the reference's.
-    max_length (int): The tokens of the reference that a part may have; 0 for any number. Annotated
-        sentences stay whole, also where one has more.
-    YIELDS (Example): The parts, or the example itself where it is short enough.
+    nlp (Language): The pipeline, whose tokenizer makes the predicted docs of the parts if predicted
+        and reference tokens differ.
+    max_length (int): The maximum number of tokens in the reference of a part; 0 for any number.
+        Annotated sentences stay whole, even if they are longer.
+    YIELDS (Example): The parts, or the example itself if it is short enough.
     """
     reference, predicted = eg.reference, eg.predicted
     if not max_length or len(reference) <= max_length:
@@ -87,7 +87,8 @@ def cut(eg: Example, nlp: Language, max_length: int) -> Iterator[Example]:
 
 
 def _part(doc: Doc, start: int, end: int) -> Doc:
-    """Some tokens of a doc, with the spans of its groups that lie in them: `as_doc` has none."""
+    """RETURNS (Doc): Some tokens of a doc, with the spans of its groups among them, which `as_doc`
+    drops."""
     part = doc[start:end].as_doc()
     for key, group in doc.spans.items():
         part.spans[key] = [
@@ -99,14 +100,15 @@ def _part(doc: Doc, start: int, end: int) -> Doc:
 
 
 def _parts(doc: Doc, max_length: int) -> Iterator[Tuple[int, int]]:
-    """Start and end of the parts of a doc: as many sentences as fit, at least one."""
+    """YIELDS (Tuple[int, int]): Start and end of each part: as many sentences as fit, at least
+    one."""
     starts = [token.is_sent_start for token in doc]
     is_annotated = doc.has_annotation("SENT_START", require_complete=True)
     if not is_annotated:
-        # Of docs that were joined it is known where each begins, and no more.
-        found = Sentencizer().predict([doc])[0]
-        starts = [guess if start is None else start for start, guess in zip(starts, found)]
-    # No entity is cut in two, but for one that is longer than a part.
+        # In a joined doc, only the starts of the original docs are set.
+        guesses = Sentencizer().predict([doc])[0]
+        starts = [guess if start is None else start for start, guess in zip(starts, guesses)]
+    # No entity is cut in two, unless it is longer than a part.
     is_inside = [token.ent_iob_ == "I" for token in doc]
     ends = [i for i in range(1, len(doc)) if starts[i] and not is_inside[i]]
     start = previous = 0

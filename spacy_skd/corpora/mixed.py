@@ -1,4 +1,4 @@
-"""spacy-skd.MixedCorpus.v1: several corpora, annotated or raw, in stated proportions."""
+"""spacy-skd.MixedCorpus.v1: several corpora, annotated or raw, in fixed proportions."""
 
 from itertools import chain
 from typing import Any, Callable, Dict, Iterable, Iterator, Optional
@@ -12,26 +12,25 @@ Reader = Callable[[Language], Iterable[Example]]
 
 
 class MixedCorpus:
-    """Examples of several corpora, such that at any time the words read of each are as nearly as
-    can be in proportion. Docs without annotation are learned from by the distillation loss alone.
+    """Reads several corpora in proportions that hold, as nearly as possible, at any time. Docs
+    without annotation are learned from by the distillation loss alone.
 
-    One pass ends when each corpus has been read to its end once; those that are shorter, for their
-    proportion, are read again meanwhile. The same order each time.
+    A pass ends when each corpus has been read to its end. A corpus that is shorter than its
+    proportion is read again. The order is the same each time.
 
     corpora (Dict[str, Callable[[Language], Iterable[Example]]]): Readers by name, such as
         "spacy.Corpus.v1" for .spacy files, "spacy.JsonlCorpus.v1" for texts in JSONL and
-        "spacy.PlainTextCorpus.v1" for text files. One whose path is null is left out, where its
-        reader takes null: RawCorpus does, spaCy's do not.
-    proportions (Optional[Dict[str, float]]): The share of each in the words, in any unit. None: all
-        of each, once.
-    max_length (int): Docs of more tokens are cut at ends of sentences: annotated ones, else those
-        that spaCy's sentencizer finds. 0: no limit.
-    join_length (int): Docs are joined with those that follow in their corpus until they have a
-        random number of tokens, so many at most. Where each doc is a sentence, nothing could be
-        learned of where sentences begin. Categories and user data of joined docs are lost. 0: each
-        stays as it is.
-    RAISES (ValueError): If there is no corpus with a path, a proportion for none or none for one,
-        or one that is not more than 0.
+        "spacy.PlainTextCorpus.v1" for text files. A corpus whose path is null is left out, if its
+        reader accepts null: RawCorpus does, spaCy's readers do not.
+    proportions (Optional[Dict[str, float]]): The share of each corpus in the words, in any unit.
+        None: each corpus is read once, one after the other.
+    max_length (int): The maximum number of tokens in a doc. Longer docs are cut at the ends of
+        sentences, annotated or as spaCy's sentencizer finds them. 0: no maximum.
+    join_length (int): Docs are joined with those that follow in their corpus, up to a random number
+        of tokens, at most this one: from docs of one sentence a parser can't learn where sentences
+        begin. Joined docs lose categories and user data. 0: docs are not joined.
+    RAISES (ValueError): If no corpus has a path, or if the proportions do not name all corpora and
+        no others, or are not more than 0.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class MixedCorpus:
 
         nlp (Language): The pipeline.
         YIELDS (Example): The examples.
-        RAISES (ValueError): If there is nothing in one of them.
+        RAISES (ValueError): If a corpus is empty.
         """
         shares = self.proportions
         if shares is None:
@@ -101,7 +100,7 @@ class MixedCorpus:
                     return
                 streams[name] = self._read(name, nlp)
                 eg = next(streams[name])
-            # A doc without a token must not be read for ever.
+            # A corpus of docs without tokens must come to an end.
             n_words[name] += max(len(eg.reference), 1)
             yield eg
 

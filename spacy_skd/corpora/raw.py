@@ -18,14 +18,13 @@ KINDS = (".spacy", ".jsonl", ".txt")
 
 
 class RawCorpus:
-    """Texts from .jsonl files ({"text": ...} a line), .txt files (a text a line, or a paragraph
-    where lines were wrapped at a width) and .spacy files, whose annotation is left out.
+    """Reads texts from .jsonl files ({"text": ...} on each line), .txt files (a text on each line,
+    or paragraphs if their lines are wrapped) and .spacy files, without their annotation.
 
-    path (Optional[Union[str, Path]]): A file, or a folder of such, in whatever folders below it;
-        what is hidden is left out. With null, as configs have it before a path is given, there is
-        nothing to read.
-    every (int): Of so many texts one is read: what training reads is all in memory.
-    RAISES (ValueError): If there is none.
+    path (Optional[Union[str, Path]]): A file, or a folder of files and folders. Hidden ones are
+        left out. With null, as in configs without a path yet, there is nothing to read.
+    every (int): Read one of this many texts: training holds all texts that it reads in memory.
+    RAISES (ValueError): If there are no such files.
     """
 
     def __init__(self, path: Optional[Union[str, Path]], every: int = 1) -> None:
@@ -60,9 +59,9 @@ class RawCorpus:
     def __call__(self, nlp: Language) -> Iterator[Example]:
         """Read the texts.
 
-        nlp (Language): The pipeline, whose tokenizer makes their tokens.
-        YIELDS (Example): Both of its docs are without annotation.
-        RAISES (ValueError): If a file holds something else, or a text that is too long.
+        nlp (Language): The pipeline, whose tokenizer is used.
+        YIELDS (Example): Neither doc has annotation.
+        RAISES (ValueError): If a file holds something else, or a text is too long.
         """
         for i, read in enumerate(self._unread_docs(nlp)):
             if i % self.every == 0:
@@ -70,7 +69,7 @@ class RawCorpus:
                 yield Example(doc, doc.copy())
 
     def _unread_docs(self, nlp: Language) -> Iterator[Callable[[], Doc]]:
-        """What makes each text's doc."""
+        """YIELDS (Callable[[], Doc]): For each text, a function that makes the doc."""
         for file in self.files:
             if kind(file) == ".spacy":
                 for doc in read_docs(file, nlp.vocab):
@@ -86,8 +85,8 @@ def kind(file: Path) -> str:
 
 
 def _files_below(folder: Path) -> List[Path]:
-    """RETURNS (List[Path]): All files that are not hidden, also by way of links to folders."""
-    found: List[Path] = []
+    """RETURNS (List[Path]): All files that are not hidden, also in folders that are links."""
+    below: List[Path] = []
     seen: Set[Path] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         # A link may lead back.
@@ -96,14 +95,14 @@ def _files_below(folder: Path) -> List[Path]:
             continue
         seen.add(Path(root).resolve())
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(root) / name for name in files if not name.startswith(".")]
-    return sorted(file for file in found if file.is_file())
+        below += [Path(root) / name for name in files if not name.startswith(".")]
+    return sorted(file for file in below if file.is_file())
 
 
 def _texts(file: Path) -> Iterator[Tuple[str, str]]:
-    """Each text of a .jsonl or .txt file, and where it is."""
+    """YIELDS (Tuple[str, str]): The place of each text of a .jsonl or .txt file, and the text."""
     try:
-        # Files from Windows may begin with a mark of their encoding.
+        # Files from Windows may begin with a byte order mark.
         with file.open(encoding="utf-8-sig") as lines:
             if kind(file) == ".txt":
                 for i, text in unwrapped(lines, str(file)):
@@ -119,27 +118,27 @@ def _texts(file: Path) -> Iterator[Tuple[str, str]]:
 
 def _text_of(line: str, where: str) -> str:
     try:
-        found = srsly.json_loads(line)
+        line_data = srsly.json_loads(line)
     except ValueError as err:
         raise ValueError(f"There is no JSON in {where}: {err}") from None
-    text = found.get("text") if isinstance(found, dict) else None
+    text = line_data.get("text") if isinstance(line_data, dict) else None
     if not isinstance(text, str):
         raise ValueError(f'There is no {{"text": "..."}} in {where}, but {line[:40]}')
     try:
         text.encode("utf8")
     except UnicodeEncodeError as err:
-        raise ValueError(f"The text in {where} has half a character ({err}): mend it.") from None
+        raise ValueError(f"The text in {where} has half a character ({err}): correct it.") from None
     return text
 
 
 def make_doc(text: str, nlp: Language, where: str) -> Doc:
-    """Take a text apart.
+    """Tokenize a text.
 
     text (str): The text.
-    nlp (Language): The pipeline, whose tokenizer does it.
-    where (str): What holds it, for the message.
-    RETURNS (Doc): Its tokens.
-    RAISES (ValueError): If it is too long.
+    nlp (Language): The pipeline.
+    where (str): The place of the text, for messages.
+    RETURNS (Doc): The doc.
+    RAISES (ValueError): If the text is too long.
     """
     if len(text) > nlp.max_length:
         raise ValueError(
@@ -148,7 +147,7 @@ def make_doc(text: str, nlp: Language, where: str) -> Doc:
         )
     try:
         return nlp.make_doc(text)
-    except Exception as err:  # libraries for languages have their own, and limits of their own
+    except Exception as err:  # of a library for the language, which may have limits
         raise ValueError(
             f"There is a text of {len(text):,} characters in {where} that the tokenizer of the "
             f'language "{nlp.lang}" can\'t read ({type(err).__name__}: {err}): cut it, or leave it '
@@ -160,9 +159,9 @@ def read_docs(file: Path, vocab: Vocab) -> Iterator[Doc]:
     """Read a .spacy file.
 
     file (Path): The file.
-    vocab (Vocab): What its docs are to share.
+    vocab (Vocab): The vocabulary of the docs.
     YIELDS (Doc): The docs.
-    RAISES (ValueError): If it is no such file.
+    RAISES (ValueError): If it is not such a file.
     """
     try:
         docs = DocBin().from_disk(file)
@@ -175,6 +174,6 @@ def read_docs(file: Path, vocab: Vocab) -> Iterator[Doc]:
 
 def _without_annotation(doc: Doc, nlp: Language, where: str) -> Doc:
     if doc.has_unknown_spaces:
-        # As spaCy's own reader: there is no text to make tokens of.
+        # As in spaCy's reader: there is no text to tokenize.
         return Doc(nlp.vocab, words=[token.text for token in doc])
     return make_doc(doc.text, nlp, where)

@@ -1,4 +1,4 @@
-"""Texts whose lines were wrapped at a width, put together again."""
+"""Joins the lines of texts that were wrapped at a width."""
 
 import warnings
 from itertools import chain, islice, pairwise
@@ -6,21 +6,21 @@ from typing import Iterable, Iterator, List, Tuple
 
 import numpy
 
-HEAD = 1000  # lines that tell whether a file is wrapped
+HEAD = 1000  # the number of lines that show whether a file is wrapped
 NARROWEST = 40  # characters; shorter lines are words, names or verses
-FEWEST_CUT = 20  # full lines; of fewer, all may have the same length by chance
-LONGEST_WORD = 20  # what is longer is no word, but a line of a script without spaces
+FEWEST_CUT = 20  # full lines; fewer may have the same length by chance
+LONGEST_WORD = 20  # anything longer is a line of a script without spaces
 
 
 def unwrapped(lines: Iterable[str], name: str = "a file") -> Iterator[Tuple[int, str]]:
-    """The texts of a file: a line each, or, where the file is wrapped, lines that belong together.
+    """Read the texts of a file: one on each line or, in a wrapped file, paragraphs.
 
-    A line that is broken at a width has no room for the next one's first word. Where that holds for
-    more than half of the breaks, the file is wrapped, and the other breaks end a paragraph. Lines
-    that are cut off at a width, within words, are texts all the same.
+    A line that was broken at a width has no room for the first word of the next line. If more than
+    half of the line breaks are like that, the file is wrapped, and the other breaks end a
+    paragraph. Lines that are cut off at a width, within words, are separate texts.
 
     lines (Iterable[str]): The lines.
-    name (str): What they are of, for a warning that tells of wrapped lines.
+    name (str): The name of the file, for a warning about wrapped lines.
     YIELDS (Tuple[int, str]): The number of each text's first line, from 1, and the text. Blank
         lines are left out.
     """
@@ -47,24 +47,23 @@ def unwrapped(lines: Iterable[str], name: str = "a file") -> Iterator[Tuple[int,
 
 
 def _width(lines: List[str]) -> int:
-    """RETURNS (int): Where lines were broken; 0 where they were not."""
+    """RETURNS (int): The width at which lines were broken, 0 if they were not."""
     breaks = [pair for pair in pairwise(lines) if all(map(str.strip, pair))]
     if not breaks:
         return 0
-    # Something that can't be broken, such as an address, may be longer.
+    # Something that can't be broken, such as a web address, may be longer.
     width = int(numpy.quantile([len(line.rstrip()) for line in lines if line.strip()], 0.95))
     full = [line for line, following in breaks if _is_full(line, following, width)]
     is_wrapped = width >= NARROWEST and len(full) > len(breaks) / 2
-    # Words are of all lengths, and rarely end just there.
+    # Words have all lengths, and few lines end exactly at the width.
     n_exact = sum(len(line) == width for line in full)
     is_cut_off = len(full) >= FEWEST_CUT and n_exact > 0.9 * len(full)
     return width if is_wrapped and not is_cut_off else 0
 
 
 def _is_full(line: str, following: str, width: int) -> bool:
-    """Whether a line had no room for the next one's first word; neither may be blank. Where both
-    are long and have no spaces, their script has none between words, and they tell nothing.
-    """
+    """RETURNS (bool): Whether a line has no room for the first word of the next line. False if one
+    of the two is blank, or if both are long and without spaces, as in scripts without them."""
     words, line = following.split(maxsplit=1), line.rstrip()
     if not line or not words or all(_is_unspaced(text) for text in (line, following)):
         return False

@@ -16,14 +16,15 @@ def sentence_spans(
 ) -> numpy.ndarray:
     """Divide docs into sentences.
 
-    A doc's first token starts a sentence, as do tokens preset to, and where nothing is preset those
-    that the scores say. A sentence of more than `max_tokens` is split at its most probable
-    boundary, its parts likewise.
+    A sentence starts at the first token of a doc, where `presets` says so, and, without a preset,
+    where the scores say so. A sentence of more than `max_tokens` is split at the most probable
+    boundary, and its parts likewise.
 
-    starts (Floats2d): (n_tokens, 2); scores of "goes on" (0) and "starts a sentence" (1).
+    starts (Floats2d): (n_tokens, 2); scores of "continues a sentence" (0) and "starts one" (1).
     lengths (List[int]): Tokens in each doc; they sum to n_tokens and may be 0.
-    presets (ndarray): int8, (n_tokens,); 1: starts a sentence, -1: does not, 0: the scores decide.
-        -1 gives way only where a sentence of more than `max_tokens` has no other token to split at.
+    presets (ndarray): int8, (n_tokens,); 1 starts a sentence, -1 does not, 0 is decided by the
+        scores. A token of -1 starts one only if a sentence of more than `max_tokens` has no other
+        token to split at.
     max_tokens (int): The longest sentence, in tokens, at least 1.
     RETURNS (ndarray): int, (n_sents, 2); flat start and end (exclusive) of each sentence, in order.
     """
@@ -40,12 +41,13 @@ def sentence_spans(
 
 
 def with_shorter_sentences(scores: ArcScores, max_tokens: int) -> ArcScores:
-    """Scores of which the sentences of more than `max_tokens` are split as by `sentence_spans`.
+    """Split the sentences of a teacher's scores that have more than `max_tokens`; see
+    `sentence_spans`.
 
-    scores (ArcScores): A teacher's.
+    scores (ArcScores): The scores.
     max_tokens (int): The longest sentence, in tokens, at least 1.
-    RETURNS (ArcScores): The same where no sentence is longer. Arcs between parts are left out, and
-        tokens whose most probable head is in another part are not known.
+    RETURNS (ArcScores): The same scores if no sentence is longer. Otherwise, arcs between parts are
+        left out, and a token whose most probable head is in another part is not known.
     """
     if all(group.width <= max_tokens for group in scores.groups):
         return scores
@@ -55,7 +57,7 @@ def with_shorter_sentences(scores: ArcScores, max_tokens: int) -> ArcScores:
     presets = numpy.where(first == numpy.arange(n_tokens), 1, -1)
     groups = group_sentences(sentence_spans(scores.starts, [n_tokens], presets, max_tokens), xp)
     known = numpy.ones((n_tokens,), dtype=bool) if scores.known is None else scores.known.copy()
-    # By its first token, the block of each sentence and where it may have arcs.
+    # By the first token of a sentence: the arc scores, and where arcs are possible.
     blocks: Dict[int, Tuple[Any, Any]] = {
         start: (arcs[i], group.is_arc[i])
         for group, arcs in zip(scores.groups, scores.arcs, strict=True)
@@ -80,12 +82,12 @@ def with_shorter_sentences(scores: ArcScores, max_tokens: int) -> ArcScores:
 
 
 def _moved(heads: Any, first: numpy.ndarray, groups: List[SentenceGroup]) -> Any:
-    """Heads as in `arcs` of other sentences.
+    """Turn heads into indices in other sentences.
 
     heads (Ints2d): (n_tokens, k); as in ArcScores.
-    first (ndarray): int, (n_tokens,); the first token of the sentence that each token was in.
-    groups (List[SentenceGroup]): The sentences that they are in now.
-    RETURNS (Ints2d): (n_tokens, k); -1 where a head is in none of them.
+    first (ndarray): int, (n_tokens,); the first token of each token's old sentence.
+    groups (List[SentenceGroup]): The new sentences.
+    RETURNS (Ints2d): (n_tokens, k); -1 where the head is not in the token's new sentence.
     """
     xp = get_array_module(heads)
     now = first_tokens(groups)
@@ -100,11 +102,12 @@ def _split(
 ) -> numpy.ndarray:
     """Add boundaries until no sentence is longer than `max_tokens`.
 
-    Each split takes O(log n), so that a long text without any boundary is no trouble, whatever
-    its scores: a range's best token from a sparse table of maxima, the best of equals by bisection.
+    Each split takes O(log n), so that a long text without boundaries is fast, whatever the scores:
+    the best score of a range comes from a sparse table of maxima, and the most central of the
+    tokens with this score by bisection.
 
     bounds (ndarray): int, (n_sents + 1,); sentence starts, and the end of the last sentence.
-    margins (ndarray): (n_tokens,); how much better "starts" is than "goes on".
+    margins (ndarray): (n_tokens,); the score of "starts one" minus that of "continues a sentence".
     RETURNS (ndarray): int, (n_sents + n_splits + 1,).
     """
     _, ranks = numpy.unique(margins, return_inverse=True)

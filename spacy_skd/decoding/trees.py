@@ -14,15 +14,16 @@ from ..structures import SentenceGroup
 def decode_heads(group: SentenceGroup, arcs: Floats3d) -> numpy.ndarray:
     """Find the single-root dependency tree with the highest score, for each sentence.
 
-    With one token as the root's dependent and all others at the best of their other heads, no
-    choice of that token scores more than the one that gains most by it. Where this makes a tree, it
-    is the best tree. Only the other sentences' scores go to the host, to the exact algorithm.
+    Let the root's dependent be the token that gains most by it, and let each other token have the
+    best of its other heads. No single-root choice of heads has a higher score. If it is a tree, it
+    is the best tree. Only the scores of the other sentences are copied to the host, for the exact
+    algorithm.
 
     group (SentenceGroup): The sentences.
     arcs (Floats3d): (n_sents, L, L + 1); potentials as in `ArcScores`.
-    RETURNS (ndarray): int, (n_sents, L), on the host; each token's head: 0 is the root, i + 1 the
-        sentence's token i. 0 at padding.
-    RAISES (ValueError): If scores are not finite where a best tree hangs on them.
+    RETURNS (ndarray): int, (n_sents, L), on the host; the head of each token: 0 is the root, i + 1
+        the sentence's token i. 0 at padding.
+    RAISES (ValueError): If scores that decide between trees are not finite.
     """
     xp = get_array_module(arcs)
     scores: Any = arcs.copy()
@@ -31,7 +32,7 @@ def decode_heads(group: SentenceGroup, arcs: Floats3d) -> numpy.ndarray:
     scores[:, :, 1:].transpose(0, 2, 1)[~group.is_token] = -numpy.inf
     other = scores[:, :, 1:].argmax(axis=2)[:, :, None] + 1
     has_others = group.is_token[:, 1:].any(axis=1)[:, None] & group.is_token
-    # In double precision, in which the difference of two single ones is exact.
+    # In double precision, the difference of two numbers in single precision is exact.
     best_other = xp.take_along_axis(scores, other, axis=2)[:, :, 0].astype("float64")
     best_other = xp.where(has_others, best_other, 0.0)
     gain = xp.where(group.is_token, scores[:, :, 0] - best_other, -numpy.inf)
@@ -58,7 +59,7 @@ def best_tree(scores: numpy.ndarray) -> numpy.ndarray:
 
     scores (ndarray): (length, length + 1).
     RETURNS (ndarray): int, (length,); the heads.
-    RAISES (ValueError): As `decode_heads`.
+    RAISES (ValueError): See `decode_heads`.
     """
     group = SentenceGroup(numpy.zeros((1,), dtype="int64"), numpy.array([len(scores)]))
     arcs: Any = scores[None]
@@ -66,7 +67,7 @@ def best_tree(scores: numpy.ndarray) -> numpy.ndarray:
 
 
 def _is_tree(group: SentenceGroup, heads: Ints2d) -> Ints2d:
-    """Find out in which sentences every token's path ends at the root.
+    """Find the sentences in which the path from every token leads to the root.
 
     Pointer doubling: after k rounds each node points to its ancestor 2^k steps up. A path to the
     root has at most L steps, and the root points to itself.
@@ -75,7 +76,7 @@ def _is_tree(group: SentenceGroup, heads: Ints2d) -> Ints2d:
     RETURNS (Ints2d): bool, (n_sents,).
     """
     xp = get_array_module(heads)
-    # A node's number: that of its sentence's root, and its place after it.
+    # The number of a node is that of its sentence's root plus its place in the sentence.
     roots = xp.arange(len(heads))[:, None] * (group.width + 1)
     ancestors = xp.concatenate([roots, roots + heads], axis=1).ravel()
     for _ in range(group.width.bit_length()):
@@ -88,21 +89,21 @@ def _best_trees(
 ) -> numpy.ndarray:
     """Find best single-root trees with the Chu-Liu-Edmonds algorithm, sentence by sentence.
 
-    The algorithm takes as many roots as pay off. What all root arcs are made dearer by makes no
-    difference between trees of one root, so that one that comes out is the best of them (Stanojević
-    and Cohen 2021, "A Root of the Problem", where it is more than a second root can ever gain). The
-    dearer, the more cycles have to be contracted, so it is as much as makes the most willing token
-    gain nothing, and grows while several roots come out.
+    The algorithm chooses any number of roots. A penalty for all root arcs makes no difference
+    between single-root trees. So if the best tree under a penalty has one root, it is the best
+    single-root tree (Stanojević and Cohen 2021, "A Root of the Problem", with a penalty that no
+    second root can outweigh). A higher penalty makes the algorithm contract more cycles. So the
+    penalty begins with the largest gain of a root arc, and grows while there are several roots.
 
     scores (ndarray): (n_sents, L, L + 1).
     lengths (ndarray): int, (n_sents,).
-    root_gains (ndarray): (n_sents,); the most that a token gains by the root as its head instead of
-        the best other.
+    root_gains (ndarray): (n_sents,); the largest gain by a head that is the root instead of the
+        best other token.
     RETURNS (ndarray): int, (n_sents, L); the heads, 0 at padding.
     """
     n_sents, width, _ = scores.shape
     heads = numpy.zeros((n_sents, width), dtype="int64")
-    # The algorithm wants a row for the root too, and NaN for what is no arc.
+    # The algorithm expects a row for the root too, and NaN where there is no arc.
     nodes = numpy.arange(width + 1)
     matrices = numpy.full((n_sents, width + 1, width + 1), numpy.nan)
     matrices[:, 1:] = scores
@@ -110,18 +111,18 @@ def _best_trees(
     matrices[:, 1:, 0] -= root_gains[:, None]
     for row, length in enumerate(lengths.tolist()):
         matrix = matrices[row, : length + 1, : length + 1]
-        found, _ = chu_liu_edmonds(matrix)
-        more = 0.0
-        while found.count(0) > 1:
-            more = 2 * more or _scale(matrix) / 4
-            matrix[1:, 0] -= more
-            found, _ = chu_liu_edmonds(matrix)
-        heads[row, :length] = found[1:]
+        tree, _ = chu_liu_edmonds(matrix)
+        penalty = 0.0
+        while tree.count(0) > 1:
+            penalty = 2 * penalty or _scale(matrix) / 4
+            matrix[1:, 0] -= penalty
+            tree, _ = chu_liu_edmonds(matrix)
+        heads[row, :length] = tree[1:]
     return heads
 
 
 def _scale(matrix: numpy.ndarray) -> float:
-    """RETURNS (float): How far scores lie apart: a power of two, since of equally good trees the
-    same should come out whatever the last bits of the scores."""
+    """RETURNS (float): The spread of the scores as a power of two, so that the last bits of the
+    scores do not decide between equally good trees."""
     deviation = float(numpy.nanstd(matrix[1:]))
     return 2.0 ** math.floor(math.log2(deviation)) if 0 < deviation < math.inf else 1.0

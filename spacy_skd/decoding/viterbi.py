@@ -9,24 +9,24 @@ from thinc.api import get_array_module, to_numpy
 from ..schemes import ValidTags
 from ..structures import ChainScores
 
-# After so many positions the running scores are brought back to a maximum of 0.
+# The number of positions after which running scores are shifted to a maximum of 0.
 _RESCALE_EVERY = 16
 
-# How many scores of bigrams there are at once: with hundreds of labels, of few docs.
+# The number of bigram scores in memory. With hundreds of labels, that is the size of a few docs.
 _BIGRAMS_AT_ONCE = 32_000_000
 
 
 def viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any] = None) -> numpy.ndarray:
-    """Find the well-formed tag sequence with the highest score, for each doc.
+    """Find the valid tag sequence with the highest score, for each doc.
 
     delta_t[j] = e_t[j] + max_i (delta_t-1[i] + A[i, j]), as in Viterbi (1967), over all docs with
-    more than t tokens. Of sequences with the same score, one is returned.
+    more than t tokens. One of several sequences with the same score is returned.
 
     scores (ChainScores): Potentials of the docs' chains. Finite.
-    valid (ValidTags): What a well-formed sequence of these tags may contain.
-    allowed (Optional[Any]): bool, numpy or cupy, (n_tokens, n_tags); the tags each token may have,
-        or None for all. The caller sees to it that every doc has at least one well-formed sequence
-        of allowed tags: of a doc that has none, the tags mean nothing.
+    valid (ValidTags): The valid tag sequences.
+    allowed (Optional[Any]): bool, numpy or cupy, (n_tokens, n_tags); the tags that each token may
+        have. None for all. If a doc has no valid sequence of allowed tags, its tags have no
+        meaning.
     RETURNS (ndarray): int, (n_tokens,); the tags on the host, flat like the emissions.
     """
     n_docs = max(1, _BIGRAMS_AT_ONCE // scores.emissions.shape[1] ** 2)
@@ -35,15 +35,15 @@ def viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any] = None
     for first in range(0, len(scores.lengths), n_docs):
         lengths = scores.lengths[first : first + n_docs]
         tokens = slice(begin, begin + sum(lengths))
-        given: Any = scores.emissions
-        part = replace(scores, emissions=given[tokens], lengths=lengths)
+        all_emissions: Any = scores.emissions
+        part = replace(scores, emissions=all_emissions[tokens], lengths=lengths)
         tags.append(_viterbi(part, valid, None if allowed is None else allowed[tokens]))
         begin = tokens.stop
     return numpy.concatenate(tags) if tags else numpy.zeros((0,), dtype="int64")
 
 
 def _viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any]) -> numpy.ndarray:
-    """`viterbi`, all docs at once."""
+    """See `viterbi`. All docs are decoded at once."""
     xp = get_array_module(scores.emissions)
     lengths = numpy.asarray(scores.lengths, dtype="int64")
     n_tokens, n_tags = scores.emissions.shape
@@ -70,8 +70,8 @@ def _viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any]) -> n
     delta[:, : n_active[0]] += start[:, None]
     delta[:, last] += end[:, None]
 
-    # Only the scores are kept, no backpointers: an argmax over one column of transitions on the way
-    # back costs less than one over all of them on the way here.
+    # Backpointers are not kept: an argmax over one column of transitions on the way back costs less
+    # than one over all columns on the way forward.
     widths, bounds = n_active.tolist(), offsets.tolist()
     lowest = xp.finfo(delta.dtype).min
     buffer = xp.empty((n_tags * n_tags * widths[0],), dtype=delta.dtype)
@@ -83,7 +83,7 @@ def _viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any]) -> n
         xp.add(before[:, None, :width], transitions[:, :, None], out=pairs)
         here += pairs.max(axis=0)
         if t % _RESCALE_EVERY == 0:
-            # Thousands of tokens add up to scores beside which float32 loses the differences.
+            # Scores of thousands of tokens add up to sums in which float32 loses the differences.
             here -= xp.maximum(here.max(axis=0), lowest)
         before = here
 
@@ -99,8 +99,8 @@ def _viterbi(scores: ChainScores, valid: ValidTags, allowed: Optional[Any]) -> n
 
 
 def _pack(lengths: numpy.ndarray) -> Tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-    """Order tokens position by position, and within a position by the docs' length, longest first.
-    So the docs that go on at a position are the first ones of the position before.
+    """Order tokens by position, and at each position by the length of the doc, longest first. So
+    the docs that continue at a position are the first ones of the position before.
 
     lengths (ndarray): int, (n_docs,); tokens in each doc.
     RETURNS (Tuple[ndarray, ndarray, ndarray]): int; (n_tokens,), the place of each token;

@@ -9,18 +9,18 @@ from .chain import ChainPotentials
 from .layout import PIECE, Layout, lay_out
 from .scaled_chains import IMPOSSIBLE
 
-# What a step costs, in additions of a product of matrices where a product is a sum and a sum the
-# largest.
+# The cost of a step, in additions of a product of matrices in which a product is a sum, and a sum
+# is a maximum.
 _STEP = 2e4
 
 
 def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
-    """The most probable tag sequences of each doc.
+    """Find the most probable tag sequences of each doc.
 
     phi (ChainPotentials): The potentials.
-    k (int): How many, at least 1.
+    k (int): The number of sequences, at least 1.
     RETURNS (Tuple[Tensor, Tensor]): float64, (n_docs, k), log scores, best first, -inf where a doc
-        has fewer sequences than k; int64, (k, n_tokens), their tags, which mean nothing there.
+        has fewer sequences than k; and int64, (k, n_tokens), the tags, which have no meaning there.
     """
     # An empty doc has one sequence, the empty one.
     is_empty = torch.tensor([not length for length in phi.lengths], device=phi.unary.device)
@@ -39,27 +39,27 @@ def k_best(phi: ChainPotentials, k: int) -> Tuple[Tensor, Tensor]:
 
 
 def _k_best(unary: Tensor, before: Tensor, lengths: List[int], k: int) -> Tuple[Tensor, Tensor]:
-    """Viterbi's algorithm, with the k best ways to each tag.
+    """Viterbi's algorithm, with the k best paths to each tag.
 
-    RETURNS (Tuple[Tensor, Tensor]): As `k_best`, of docs that have tokens.
+    RETURNS (Tuple[Tensor, Tensor]): As `k_best`, for docs that have tokens.
     """
     layout = lay_out(lengths, max(lengths), unary.device)
     reach = layout.reach[:-1]
     steps = unary.index_select(0, layout.tokens).split(reach)
     transitions, start = before[0], before[1, 0]
-    # The k best ways to each tag, (n_docs, n_tags, k); before it, a way is a tag and its place.
-    ways = unary.new_full((reach[0], unary.shape[1], k), -torch.inf)
-    ways[:, :, 0] = start + steps[0]
+    # The scores of the k best paths to each tag, (n_docs, n_tags, k).
+    paths = unary.new_full((reach[0], unary.shape[1], k), -torch.inf)
+    paths[:, :, 0] = start + steps[0]
     done: List[Tensor] = []
     back: List[Tensor] = []
     into = transitions.repeat_interleave(k, 0)
     for n_on, step in zip(reach[1:], steps[1:]):
-        done.append(ways[n_on:])
-        longer = ways[:n_on].flatten(1)[:, :, None] + into
+        done.append(paths[n_on:])
+        longer = paths[:n_on].flatten(1)[:, :, None] + into
         best_into, places = longer.topk(k, dim=1)
-        ways = best_into.transpose(1, 2) + step[:, :, None]
+        paths = best_into.transpose(1, 2) + step[:, :, None]
         back.append(places.transpose(1, 2).flatten(1))
-    done.append(ways)
+    done.append(paths)
     scores, place = torch.cat(done[::-1]).flatten(1).topk(k, dim=1)
     tags = torch.zeros(len(unary), k, dtype=torch.long, device=unary.device)
     for t in range(len(reach) - 1, -1, -1):
@@ -72,10 +72,11 @@ def _k_best(unary: Tensor, before: Tensor, lengths: List[int], k: int) -> Tuple[
 
 
 def _best(unary: Tensor, before: Tensor, lengths: List[int], k: int) -> Tuple[Tensor, Tensor]:
-    """Viterbi's algorithm, long chains in pieces: the best way over a piece between each two tags,
-    the best tags where pieces meet, then all pieces between these at once.
+    """Viterbi's algorithm. Long chains are cut into pieces: first the best path over each piece,
+    for each pair of tags at the ends, then the best tags where pieces meet, then all pieces at once
+    between these tags.
 
-    RETURNS (Tuple[Tensor, Tensor]): As `k_best`, of docs that have tokens; k is 1.
+    RETURNS (Tuple[Tensor, Tensor]): As `k_best`, for docs that have tokens. k is 1.
     """
     layout = lay_out(lengths, _piece_length(lengths, unary.shape[1]), unary.device)
     tokens = unary.index_select(0, layout.tokens)
@@ -106,10 +107,7 @@ def _best(unary: Tensor, before: Tensor, lengths: List[int], k: int) -> Tuple[Te
 
 
 def _piece_length(lengths: List[int], n_tags: int) -> int:
-    """How to cut chains; see `forward_backward`.
-
-    RETURNS (int): The tokens of a piece.
-    """
+    """RETURNS (int): The number of tokens in a piece; see `forward_backward`."""
     longest = max(lengths)
     saved = longest - 2 * PIECE - longest / PIECE
     return PIECE if saved * _STEP > sum(lengths) * float(n_tags) ** 3 else longest
@@ -118,40 +116,40 @@ def _piece_length(lengths: List[int], n_tags: int) -> int:
 def _best_joints(
     layout: Layout, tokens: Tensor, transitions: Tensor, start: Tensor
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """The best tags where pieces meet.
+    """Find the best tags where pieces meet.
 
-    layout (Layout): Where tokens are.
-    tokens (Tensor): (n_tokens, n_tags); scores, place by place.
+    layout (Layout): The order of the tokens.
+    tokens (Tensor): (n_tokens, n_tags); scores, in that order.
     transitions (Tensor): (n_tags, n_tags).
     start (Tensor): (n_tags,).
     RETURNS (Tuple[Tensor, Tensor, Tensor]): (n_chains,), the best scores; int64, (n_pieces,), the
-        last tag of each piece, and the last of the piece before it.
+        last tag of each piece, and the last tag of the piece before.
     """
-    # The best way over each piece, from each tag before it to each at its end.
-    ways = torch.where(layout.is_first[:, None, None], start, transitions)
-    ways = ways + tokens[layout.steps[0]][:, None, :]
+    # The best path over each piece, from each tag before the piece to each last tag.
+    paths = torch.where(layout.is_first[:, None, None], start, transitions)
+    paths = paths + tokens[layout.steps[0]][:, None, :]
     for t in range(1, len(layout.steps)):
         n_on = layout.reach[t]
-        longer = (ways[:n_on, :, :, None] + transitions).amax(2)
-        torch.add(longer, tokens[layout.steps[t]][:, None, :], out=ways[:n_on])
+        longer = (paths[:n_on, :, :, None] + transitions).amax(2)
+        torch.add(longer, tokens[layout.steps[t]][:, None, :], out=paths[:n_on])
     n_tags = tokens.shape[1]
-    # What runs into a chain stands for its start.
+    # Tag 0 stands for the start of a chain.
     into = [tokens.new_full((len(layout.rounds[0]), n_tags), -torch.inf)]
     into[0][:, 0] = 0.0
     for ahead, behind in zip(layout.rounds, layout.rounds[1:]):
         n = len(behind)
-        into.append((into[-1][:n, :, None] + ways[ahead[:n]]).amax(1))
+        into.append((into[-1][:n, :, None] + paths[ahead[:n]]).amax(1))
     last_tags = torch.zeros(len(layout.is_first), dtype=torch.long, device=tokens.device)
     first_tags = torch.zeros_like(last_tags)
     scores = tokens.new_zeros(len(layout.is_first))
     for k in range(len(layout.rounds) - 1, -1, -1):
         pieces = layout.rounds[k]
         n_on = len(layout.rounds[k + 1]) if k + 1 < len(layout.rounds) else 0
-        # Of chains that end with these pieces, the best tag is that of the best way.
+        # The last tag of a chain that ends with one of these pieces.
         ending = pieces[n_on:]
-        best, tag = (into[k][n_on:, :, None] + ways[ending]).amax(1).max(1)
+        best, tag = (into[k][n_on:, :, None] + paths[ending]).amax(1).max(1)
         scores[ending], last_tags[ending] = best, tag
-        to_last = ways[pieces].gather(2, last_tags[pieces][:, None, None].expand(-1, n_tags, 1))[
+        to_last = paths[pieces].gather(2, last_tags[pieces][:, None, None].expand(-1, n_tags, 1))[
             :, :, 0
         ]
         first_tags[pieces] = (into[k] + to_last).argmax(1)

@@ -1,7 +1,7 @@
 """Distributions over the tag sequences of linear chains.
 
-A chain's log potentials are one (n_tags, n_tags) matrix a token, and its partition function is
-their product.
+The log potentials of a chain are a matrix (n_tags, n_tags) for each token. The partition function
+is the product of the matrices of exponentials.
 """
 
 from dataclasses import dataclass, replace
@@ -21,10 +21,10 @@ from .scaled_chains import IMPOSSIBLE
 class ChainPotentials:
     """Log potentials of the tags of a batch of docs: phi_t(i, j) = before(i, j) + unary_t(j).
 
-    before (Tensor): float64, (2, n_tags, n_tags); the transitions, and for the first token of a
-        doc, which has no predecessor, the start scores in every row. IMPOSSIBLE where invalid.
-    unary (Tensor): float64, (n_tokens, n_tags); emissions, with the end scores added at the last
-        token of a doc. IMPOSSIBLE where invalid or not allowed.
+    before (Tensor): float64, (2, n_tags, n_tags); the transitions, and the start scores in every
+        row, for the first token of a doc. IMPOSSIBLE where invalid.
+    unary (Tensor): float64, (n_tokens, n_tags); emissions, plus end scores at the last token of a
+        doc. IMPOSSIBLE where invalid or not allowed.
     lengths (List[int]): Tokens in each doc, may be 0.
     """
 
@@ -34,11 +34,11 @@ class ChainPotentials:
 
 
 def doc_ends(lengths: List[int], device: torch.device) -> Tuple[Tensor, Tensor]:
-    """Where docs begin and end.
+    """Find where docs begin and end.
 
     lengths (List[int]): Tokens in each doc, may be 0.
-    device (torch.device): Where to put the masks.
-    RETURNS (Tuple[Tensor, Tensor]): bool, (n_tokens,); first tokens of docs, and last ones.
+    device (torch.device): The device of the masks.
+    RETURNS (Tuple[Tensor, Tensor]): bool, (n_tokens,); the first tokens of docs, and the last ones.
     """
     n = numpy.asarray([length for length in lengths if length], dtype=int)
     ends = numpy.cumsum(n)
@@ -57,15 +57,16 @@ def potentials(
     valid: ValidTags,
     allowed: Optional[Tensor] = None,
 ) -> ChainPotentials:
-    """Put scores and validity together.
+    """Combine scores with the tags that are valid.
 
     emissions (Tensor): (n_tokens, n_tags).
     transitions (Tensor): (n_tags, n_tags).
     start (Tensor): (n_tags,).
     end (Tensor): (n_tags,).
     lengths (List[int]): Tokens in each doc.
-    valid (ValidTags): The tag sequences there are.
-    allowed (Optional[Tensor]): bool, (n_tokens, n_tags); tags each token may have. None for all.
+    valid (ValidTags): The valid tag sequences.
+    allowed (Optional[Tensor]): bool, (n_tokens, n_tags); the tags that each token may have. None
+        for all.
     RETURNS (ChainPotentials): The potentials.
     """
     device = emissions.device
@@ -84,11 +85,11 @@ def potentials(
 
 
 def log_partition(phi: ChainPotentials) -> Tensor:
-    """The log of the summed weight of every tag sequence of each doc.
+    """Compute the log of the summed weight of all tag sequences of each doc.
 
     phi (ChainPotentials): The potentials.
-    RETURNS (Tensor): float64, (n_docs,); 0 for an empty doc, -inf (with a gradient of zero) for a
-        doc of which no sequence is possible.
+    RETURNS (Tensor): float64, (n_docs,); 0 for an empty doc; -inf, with a gradient of zero, for a
+        doc without a possible sequence.
     """
     filled = [d for d, length in enumerate(phi.lengths) if length]
     # The sum is zero, and keeps a batch without tokens differentiable.
@@ -96,7 +97,7 @@ def log_partition(phi: ChainPotentials) -> Tensor:
     if not filled:
         return log_z
     lengths = [phi.lengths[d] for d in filled]
-    # On scaled probabilities where that is exact, in log space where potentials span too much.
+    # With scaled probabilities where these are exact, else in log space.
     sums = log_partition_by_pieces(phi.before, phi.unary, lengths)
     if sums is None:
         sums = _log_space_sum(phi, numpy.array(lengths))
@@ -104,9 +105,8 @@ def log_partition(phi: ChainPotentials) -> Tensor:
 
 
 def tag_marginals(phi: ChainPotentials) -> Tensor:
-    """Posterior probabilities of tags: the log partition's gradient.
-
-    Differentiable where the potentials are.
+    """Compute the posterior probabilities of tags, which are the gradient of the log partition
+    function. Differentiable if the potentials are.
 
     phi (ChainPotentials): The potentials.
     RETURNS (Tensor): float64, P(y_t = j), (n_tokens, n_tags).
@@ -120,60 +120,60 @@ def tag_marginals(phi: ChainPotentials) -> Tensor:
 
 
 def log_tag_marginals(phi: ChainPotentials) -> Tensor:
-    """The logarithms of `tag_marginals`, also of what underflows as a probability.
+    """Compute the logarithms of `tag_marginals`, also where a probability underflows.
+    Differentiable if the potentials are.
 
-    Position by position, forward and backward, in log space: slower, and right for every score.
-    Differentiable where the potentials are.
+    The passes forward and backward in log space are slower, and exact for all scores.
 
     phi (ChainPotentials): The potentials.
-    RETURNS (Tensor): float64, log P(y_t = j), (n_tokens, n_tags); IMPOSSIBLE or less for what
-        can't be. Of a doc of which no sequence is possible it has no meaning.
+    RETURNS (Tensor): float64, log P(y_t = j), (n_tokens, n_tags); IMPOSSIBLE or less for a tag that
+        can't occur. It has no meaning for a doc without a possible sequence.
     """
-    counts = numpy.array([length for length in phi.lengths if length])
-    if not len(counts):
+    lengths = numpy.array([length for length in phi.lengths if length])
+    if not len(lengths):
         return phi.unary
     transitions, start = phi.before
-    forward = _log_forward(phi.unary, start[0], transitions, counts)
-    ends = numpy.cumsum(counts)
-    in_doc = numpy.arange(ends[-1]) - numpy.repeat(ends - counts, counts)
-    reverse = from_host(numpy.repeat(ends, counts) - 1 - in_doc, phi.unary.device)
+    forward = _log_forward(phi.unary, start[0], transitions, lengths)
+    ends = numpy.cumsum(lengths)
+    in_doc = numpy.arange(ends[-1]) - numpy.repeat(ends - lengths, lengths)
+    reverse = from_host(numpy.repeat(ends, lengths) - 1 - in_doc, phi.unary.device)
     reversed_unary = phi.unary.index_select(0, reverse)
-    backward = _log_forward(reversed_unary, torch.zeros_like(start[0]), transitions.T, counts)
+    backward = _log_forward(reversed_unary, torch.zeros_like(start[0]), transitions.T, lengths)
     joint = forward + backward.index_select(0, reverse) - phi.unary
     return joint - joint.logsumexp(1, keepdim=True)
 
 
-def _log_space_sum(phi: ChainPotentials, counts: numpy.ndarray) -> Tensor:
-    """The same in log space, position by position: slower on long docs, right for every score.
-
-    Combining matrices pairwise here would take n_tags^3 exponentials a token instead of n_tags^2.
+def _log_space_sum(phi: ChainPotentials, lengths: numpy.ndarray) -> Tensor:
+    """Compute `log_partition` in log space, token by token. This is slower on long docs, and exact
+    for all scores. To multiply matrices pairwise would take n_tags^3 exponentials per token instead
+    of n_tags^2.
 
     phi (ChainPotentials): The potentials.
-    counts (ndarray): int, (n_docs,); tokens in each doc that has any.
+    lengths (ndarray): int, (n_docs,); tokens in each doc that has any.
     RETURNS (Tensor): float64, (n_docs,); log sums.
     """
     transitions, start = phi.before
-    forward = _log_forward(phi.unary, start[0], transitions, counts)
-    last = from_host(numpy.cumsum(counts) - 1, forward.device)
+    forward = _log_forward(phi.unary, start[0], transitions, lengths)
+    last = from_host(numpy.cumsum(lengths) - 1, forward.device)
     log_z = forward.index_select(0, last).logsumexp(1)
     return log_z.masked_fill(log_z < IMPOSSIBLE / 2, -torch.inf)
 
 
 def _log_forward(
-    unary: Tensor, start: Tensor, transitions: Tensor, counts: numpy.ndarray
+    unary: Tensor, start: Tensor, transitions: Tensor, lengths: numpy.ndarray
 ) -> Tensor:
-    """The log of the summed weight of what ends in each tag, up to each token of a doc.
+    """Compute the log of the summed weight of all sequences that end in a tag, for each token.
 
     unary (Tensor): (n_tokens, n_tags).
-    start (Tensor): (n_tags,); added at a doc's first token.
+    start (Tensor): (n_tags,); added at the first token of a doc.
     transitions (Tensor): (n_tags, n_tags).
-    counts (ndarray): int, (n_docs,); tokens in each doc, at least 1.
+    lengths (ndarray): int, (n_docs,); tokens in each doc, at least 1.
     RETURNS (Tensor): (n_tokens, n_tags).
     """
-    layout = lay_out(counts.tolist(), int(counts.max()), unary.device)
+    layout = lay_out(lengths.tolist(), int(lengths.max()), unary.device)
     steps = unary.index_select(0, layout.tokens).split(layout.reach[:-1])
-    found = [start + steps[0]]
+    forward = [start + steps[0]]
     for step in steps[1:]:
-        before = found[-1][: len(step), :, None] + transitions
-        found.append(before.logsumexp(1) + step)
-    return torch.empty_like(unary).index_copy(0, layout.tokens, torch.cat(found))
+        before = forward[-1][: len(step), :, None] + transitions
+        forward.append(before.logsumexp(1) + step)
+    return torch.empty_like(unary).index_copy(0, layout.tokens, torch.cat(forward))

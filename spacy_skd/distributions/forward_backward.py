@@ -1,10 +1,13 @@
-"""The forward-backward algorithm on scaled probabilities, with derivatives of its own.
+"""The forward-backward algorithm on scaled probabilities, with analytic derivatives.
 
-With A the exponentials of the transitions and u_t those of a token's scores, weights of the tags
-run through a chain: a_t = (a_{t-1} A) * u_t forward, b_{t-1} = A (u_t * b_t) backward, and
-P(y_t = j) is a_t[j] b_t[j] over its sum (Rabiner 1989). All chains of a batch take a step together.
-Real docs run to thousands of tokens; where so many steps would cost the most, chains are cut into
-pieces: the product of a piece's matrices carries weights over it, then the pieces step together.
+With A the exponentials of the transitions and u_t those of the scores of a token, the forward
+weights are a_t = (a_{t-1} A) * u_t, and the backward weights are b_{t-1} = A (u_t * b_t). P(y_t =
+j) is a_t[j] b_t[j], divided by the sum over j (Rabiner 1989). All chains of a batch take a step
+together.
+
+Some docs have thousands of tokens. Where so many steps would take most of the time, chains are cut
+into pieces: the product of the matrices of a piece carries weights over the piece, and then all
+pieces take their steps together.
 """
 
 from dataclasses import dataclass
@@ -29,69 +32,69 @@ from .scaled_chains import (
 
 
 def log_partition_by_pieces(before: Tensor, unary: Tensor, lengths: List[int]) -> Optional[Tensor]:
-    """The log of the summed weight of every tag sequence of each chain.
+    """Compute the log of the summed weight of all tag sequences of each chain. Twice
+    differentiable.
 
-    Differentiable, and its gradient once more.
-
-    before (Tensor): float64, (2, n_tags, n_tags); log potentials of the transitions, and in each
-        row those of a chain's first token.
+    before (Tensor): float64, (2, n_tags, n_tags); log potentials of the transitions, and those of
+        the first token of a chain in every row.
     unary (Tensor): float64, (n_tokens, n_tags).
     lengths (List[int]): Tokens in each chain, at least 1.
-    RETURNS (Optional[Tensor]): float64, (n_chains,), -inf (with a gradient of zero) for a chain of
-        which no sequence is possible. None if scaled probabilities might underflow.
+    RETURNS (Optional[Tensor]): float64, (n_chains,); -inf, with a gradient of zero, for a chain
+        without a possible sequence. None if scaled probabilities might underflow.
     """
     with torch.no_grad():
         chains = scale(before, unary, lengths)
-        found = None if chains is None else _run(chains)
-    return None if found is None else _LogPartition.apply(before, unary, found)
+        passes = None if chains is None else _run(chains)
+    return None if passes is None else _LogPartition.apply(before, unary, passes)
 
 
 class _LogPartition(torch.autograd.Function):
-    """Its gradient is how often tags and bigrams are expected."""
+    """The log partition function. Its gradient is the expected counts of tags and bigrams."""
 
     @staticmethod
-    def forward(ctx: Any, before: Tensor, unary: Tensor, found: "_ForwardBackward") -> Tensor:
+    def forward(ctx: Any, before: Tensor, unary: Tensor, passes: "_ForwardBackward") -> Tensor:
         ctx.save_for_backward(before, unary)
-        ctx.found = found
-        return found.log_z.clone()  # the output refers to this context
+        ctx.passes = passes
+        return passes.log_z.clone()  # the output refers to this context
 
     @staticmethod
     def backward(ctx: Any, d_log_z: Tensor) -> Any:
         before, unary = ctx.saved_tensors
-        return (*_ExpectedCounts.apply(before, unary, d_log_z, ctx.found), None)
+        return (*_ExpectedCounts.apply(before, unary, d_log_z, ctx.passes), None)
 
 
 class _ExpectedCounts(torch.autograd.Function):
-    """Expected counts, each chain's times a weight. They are a gradient, so that their own is a
-    symmetric matrix times a vector: the change of the counts along that vector."""
+    """The expected counts, multiplied by a weight for each chain. They are a gradient, so that
+    their derivative is a symmetric matrix. The matrix times a vector is the change of the counts
+    along the vector."""
 
     @staticmethod
     def forward(
-        ctx: Any, before: Tensor, unary: Tensor, of_chains: Tensor, found: "_ForwardBackward"
+        ctx: Any, before: Tensor, unary: Tensor, of_chains: Tensor, passes: "_ForwardBackward"
     ) -> Tuple[Tensor, Tensor]:
         ctx.of_chains = of_chains.detach()
-        ctx.found = found
-        return found.counts(ctx.of_chains)
+        ctx.passes = passes
+        return passes.counts(ctx.of_chains)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, along_before: Tensor, along_unary: Tensor) -> Any:
-        found: _ForwardBackward = ctx.found
-        return (*found.change_of_counts(ctx.of_chains, along_before, along_unary), None)
+        passes: _ForwardBackward = ctx.passes
+        return (*passes.change_of_counts(ctx.of_chains, along_before, along_unary), None)
 
 
 @dataclass
 class _ForwardBackward:
-    """The weights that run through chains, and what is made of them.
+    """The weights of the forward and backward passes, and what follows from them.
 
     chains (ScaledChains): The chains.
-    products (Optional[Tensor]): (n_pieces, n_tags, n_tags); each piece's matrices, multiplied.
-    into (Tensor): (n_pieces, n_tags); what runs into a piece from the front.
-    out_of (Tensor): (n_pieces, n_tags); what runs into it from behind.
-    forward (Tensor): (n_tokens, n_tags); a_t, place by place, as are the following.
-    forward_scale (Tensor): (n_tokens,); by what it was divided at this token.
+    products (Optional[Tensor]): (n_pieces, n_tags, n_tags); the product of each piece's matrices.
+    into (Tensor): (n_pieces, n_tags); the weights that enter a piece from the front.
+    out_of (Tensor): (n_pieces, n_tags); the weights that enter a piece from behind.
+    forward (Tensor): (n_tokens, n_tags); a_t, in the order of the layout, as all arrays below.
+    forward_scale (Tensor): (n_tokens,); the divisor of the weights at this token.
     backward (Tensor): (n_tokens, n_tags); b_t.
-    backward_scale (Tensor): (n_tokens, n_tags); by what it was multiplied there.
+    backward_scale (Tensor): (n_tokens, n_tags); the factor of the weights at this token.
     behind (Tensor): (n_tokens, n_tags); u_t * b_t.
     total (Tensor): (n_tokens,); sum_j a_t[j] b_t[j].
     log_z (Tensor): (n_chains,).
@@ -110,11 +113,12 @@ class _ForwardBackward:
     log_z: Tensor
 
     def counts(self, of_chains: Tensor) -> Tuple[Tensor, Tensor]:
-        """Expected counts.
+        """Compute expected counts.
 
         of_chains (Tensor): (n_chains,); a weight for each chain.
-        RETURNS (Tuple[Tensor, Tensor]): (2, n_tags, n_tags), of bigrams and, in the first row of
-            the second, of first tags; (n_tokens, n_tags), of each token's tags.
+        RETURNS (Tuple[Tensor, Tensor]): (2, n_tags, n_tags), the counts of bigrams and, in the
+            first row of the second matrix, of first tags; (n_tokens, n_tags), the counts of each
+            token's tags.
         """
         weights = self._per_token(of_chains)
         tags = self.forward * self.backward * weights[:, None]
@@ -124,13 +128,14 @@ class _ForwardBackward:
     def change_of_counts(
         self, of_chains: Tensor, along_before: Tensor, along_unary: Tensor
     ) -> Tuple[Tensor, Tensor, Tensor]:
-        """How `counts` change as the log potentials go along a direction.
+        """Compute how `counts` change along a direction of the log potentials.
 
         of_chains (Tensor): As for `counts`.
-        along_before (Tensor): The direction, (2, n_tags, n_tags); of the second the first row.
-        along_unary (Tensor): (n_tokens, n_tags).
-        RETURNS (Tuple[Tensor, Tensor, Tensor]): As from `counts`; and (n_chains,), how the log
-            partition changes.
+        along_before (Tensor): (2, n_tags, n_tags); the direction. Only the first row of the second
+            matrix is read.
+        along_unary (Tensor): (n_tokens, n_tags); the direction.
+        RETURNS (Tuple[Tensor, Tensor, Tensor]): The changes of the two arrays of `counts`, and of
+            the log partition function, (n_chains,).
         """
         chains, layout = self.chains, self.chains.layout
         along = along_unary.index_select(0, layout.tokens)
@@ -158,16 +163,17 @@ class _ForwardBackward:
         return self.log_z.isneginf()
 
     def _per_token(self, of_chains: Tensor) -> Tensor:
-        """A chain's weight over a token's total; nothing where no sequence is possible."""
+        """RETURNS (Tensor): (n_tokens,), the weight of a token's chain divided by the token's
+        total. 0 where no sequence is possible."""
         weights = of_chains.masked_fill(self._is_impossible, 0.0)
         return weights.index_select(0, self.chains.layout.chains) / self.total
 
     def _by_token(self, of_places: Tensor) -> Tensor:
-        """From places to tokens."""
+        """RETURNS (Tensor): Rows in the order of the layout, in the order of tokens."""
         return torch.empty_like(of_places).index_copy_(0, self.chains.layout.tokens, of_places)
 
     def _ahead(self, into: Tensor, forward: Tensor) -> Tensor:
-        """What is ahead of each token: a_{t-1}, zero for the first of a chain."""
+        """RETURNS (Tensor): a_{t-1} for each token, zero for the first token of a chain."""
         layout = self.chains.layout
         into = into.masked_fill(layout.is_first[:, None], 0.0)
         return torch.cat([into, forward.index_select(0, layout.before)])
@@ -175,9 +181,9 @@ class _ForwardBackward:
     def _bigrams(
         self, ahead: Tensor, behind: Tensor, weights: Tensor, is_change: bool = False
     ) -> Tensor:
-        """Sum bigrams over tokens: A[i, j] a_{t-1}[i] (u_t b_t)[j], and first tags.
+        """Sum A[i, j] a_{t-1}[i] (u_t b_t)[j] over tokens, and sum the weights of first tags.
 
-        is_change (bool): Whether what is ahead is a change: first tags have nothing ahead of them.
+        is_change (bool): Whether `ahead` is a change. First tags do not depend on it.
         """
         chains, layout = self.chains, self.chains.layout
         pairs = (ahead * (weights / self.forward_scale)[:, None]).T @ behind
@@ -204,7 +210,8 @@ class _ForwardBackward:
         return d_into, self._step_change_forward(d_into, tokens, new)
 
     def _step_change_forward(self, d_into: Tensor, tokens: Tensor, new: Tensor) -> Tensor:
-        """RETURNS (Tensor): That of `forward`, from that of `into` and what each token adds."""
+        """RETURNS (Tensor): The change of `forward`, from that of `into` and from what each
+        token adds."""
         layout, transitions = self.chains.layout, self.chains.transitions
         d_forward = torch.empty_like(self.forward)
         for t, here in enumerate(layout.steps):
@@ -215,7 +222,8 @@ class _ForwardBackward:
         return d_forward
 
     def _change_into(self, d_forward: Tensor) -> Tensor:
-        """RETURNS (Tensor): That of `into`, from that of `forward` had `into` not changed."""
+        """RETURNS (Tensor): The change of `into`, from the change of `forward` if `into` stayed
+        the same."""
         assert self.products is not None
         layout = self.chains.layout
         d_into = torch.zeros_like(self.into)
@@ -241,7 +249,8 @@ class _ForwardBackward:
         return self._step_change_backward(d_out_of, new)
 
     def _step_change_backward(self, d_out_of: Tensor, new: Tensor) -> Tensor:
-        """RETURNS (Tensor): That of `backward`, from that of `out_of` and what each token adds."""
+        """RETURNS (Tensor): The change of `backward`, from that of `out_of` and from what each
+        token adds."""
         layout, tokens, columns = self.chains.layout, self.chains.tokens, self.chains.transitions.T
         d_backward = torch.empty_like(self.backward)
         for t in range(len(layout.steps) - 1, -1, -1):
@@ -254,7 +263,8 @@ class _ForwardBackward:
         return d_backward
 
     def _change_out_of(self, d_backward: Tensor, new: Tensor) -> Tensor:
-        """RETURNS (Tensor): That of `out_of`, from that of `backward` had `out_of` not changed."""
+        """RETURNS (Tensor): The change of `out_of`, from that of `backward` if `out_of` stayed
+        the same."""
         assert self.products is not None
         layout, columns = self.chains.layout, self.chains.transitions.T
         first = layout.steps[0]
@@ -275,16 +285,16 @@ class _ForwardBackward:
 
 
 def _ratio(weights: Tensor, others: Tensor) -> Tensor:
-    """RETURNS (Tensor): (n, 1); by what others, the same but for a factor, are to be multiplied."""
+    """RETURNS (Tensor): (n, 1), the factors between rows that differ by a factor only."""
     total = others.sum(1, keepdim=True)
     return weights.sum(1, keepdim=True) / total.masked_fill(total == 0, 1.0)
 
 
 def _run(chains: ScaledChains) -> Optional[_ForwardBackward]:
-    """RETURNS (Optional[_ForwardBackward]): All weights, None if something might underflow."""
+    """RETURNS (Optional[_ForwardBackward]): All weights. None if a weight might underflow."""
     layout, tokens = chains.layout, chains.tokens
     products: Optional[Tensor] = None
-    # What runs into a chain stands for its start.
+    # Tag 0 stands for the start of a chain.
     into = tokens.new_zeros(len(layout.is_first), tokens.shape[1])
     into[:, 0] = 1.0
     into_log = tokens.new_zeros(len(into))

@@ -1,4 +1,4 @@
-"""Chains as scaled probabilities, and what runs through the pieces that they are cut into."""
+"""Chains as scaled probabilities, and the steps of weights over tokens and over pieces."""
 
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
@@ -8,30 +8,31 @@ from torch import Tensor
 
 from .layout import PIECE, Layout, lay_out
 
-# The log potential of what can't occur. Finite, so that differences of two of them aren't NaN.
+# The log potential of something that can't occur. Finite, so that a difference of two is not NaN.
 IMPOSSIBLE = -1e30
 
-# Scaled probabilities are exact while no product of them underflows float64. For a block of tokens
-# that is sure as long as no potential lies further than _SPAN below the largest of its token; after
-# each, weights are divided by their largest, and it is looked at how small others are beside it.
+# Scaled probabilities are exact while no product underflows float64. In a block of tokens, none
+# does if no potential is more than _SPAN below the largest one of its token. After each block,
+# weights are divided by the largest one, and the sizes of the others are checked.
 BLOCK = 8
 _SPAN = 50.0
 _SMALLEST = 1e-90
-_TINY = 1e-300  # in the place of a largest weight of zero
+_TINY = 1e-300  # instead of a largest weight of zero
 
-# What a step costs, in multiplications of a product of matrices.
+# The cost of a step, in multiplications of a product of matrices.
 _STEP = 4e4
 
 
 @dataclass
 class ScaledChains:
-    """Log potentials as weights, each array's and token's largest 1.
+    """Log potentials as weights. The largest weight of each array, and of each token, is 1.
 
-    layout (Layout): Where tokens are.
+    layout (Layout): The order of the tokens.
     transitions (Tensor): (n_tags, n_tags).
     start (Tensor): (n_tags,).
-    tokens (Tensor): (n_tokens, n_tags), place by place.
-    log_scale (Tensor): (n_chains,); what was taken out of each chain.
+    tokens (Tensor): (n_tokens, n_tags), in the order of the layout.
+    log_scale (Tensor): (n_chains,); the log of the factor by which the weights of a chain were
+        divided.
     """
 
     layout: Layout
@@ -42,7 +43,7 @@ class ScaledChains:
 
 
 def scale(before: Tensor, unary: Tensor, lengths: List[int]) -> Optional[ScaledChains]:
-    """RETURNS (Optional[ScaledChains]): Weights, None where they span too much."""
+    """RETURNS (Optional[ScaledChains]): The weights. None if the potentials span too much."""
     before_scale, unary_scale = before.amax((1, 2)), unary.amax(1)
     before, unary = before - before_scale[:, None, None], unary - unary_scale[:, None]
     lowest = sum(x.masked_fill(x < IMPOSSIBLE / 2, 0.0).amin() for x in (before, unary))
@@ -57,14 +58,15 @@ def scale(before: Tensor, unary: Tensor, lengths: List[int]) -> Optional[ScaledC
 
 
 def _piece_length(lengths: List[int], n_tags: int) -> int:
-    """How to cut chains: steps cost what they cost, products of matrices n_tags^3 a token.
+    """Decide how to cut chains. A step has a fixed cost, the product of matrices costs n_tags^3 per
+    token.
 
     lengths (List[int]): Tokens in each chain.
-    n_tags (int): Number of tags.
-    RETURNS (int): The tokens of a piece.
+    n_tags (int): The number of tags.
+    RETURNS (int): The number of tokens in a piece.
     """
     longest = max(lengths)
-    # Pieces step forward and backward, their products too, and then they are stepped over.
+    # The steps forward and backward in pieces, those of the products, and those over pieces.
     saved = 2 * longest - 3 * PIECE - 2 * longest / PIECE
     return PIECE if saved * _STEP > sum(lengths) * float(n_tags) ** 3 else longest
 
@@ -73,7 +75,7 @@ def normalize(weights: Tensor) -> Tensor:
     """Divide each vector or matrix by its largest weight, in place.
 
     weights (Tensor): (n, ...).
-    RETURNS (Tensor): (n,); the largest of each.
+    RETURNS (Tensor): (n,); the largest weights.
     """
     flat = weights.flatten(1)
     largest = flat.amax(1).clamp_(min=_TINY)
@@ -82,7 +84,8 @@ def normalize(weights: Tensor) -> Tensor:
 
 
 def too_small(weights: Tensor) -> Tensor:
-    """RETURNS (Tensor): bool; whether any weight, of those divided by their largest, is lost."""
+    """RETURNS (Tensor): bool; whether any of the weights, which are divided by the largest, is
+    lost."""
     return ((weights > 0) & (weights < _SMALLEST)).any()
 
 
@@ -94,19 +97,19 @@ def through(weights: Tensor, products: Tensor) -> Tensor:
 def step_over_forward(
     layout: Layout, products: Tensor, product_log: Tensor
 ) -> Tuple[Tensor, Tensor]:
-    """RETURNS (Tuple[Tensor, Tensor]): What runs into each piece from the front, and its log scale:
-    (n_pieces, n_tags) and (n_pieces,)."""
+    """RETURNS (Tuple[Tensor, Tensor]): The weights that enter each piece from the front, (n_pieces,
+    n_tags), and their log scale, (n_pieces,)."""
     by_round = torch.cat(layout.rounds)
     n = [len(pieces) for pieces in layout.rounds]
     weights = products.new_zeros(n[0], products.shape[1])
     weights[:, 0] = 1.0
-    found, gains = [weights], [weights.new_zeros(n[0])]
+    collected, gains = [weights], [weights.new_zeros(n[0])]
     logs = product_log.index_select(0, by_round).split(n)
     for matrices, log, n_on in zip(products.index_select(0, by_round).split(n), logs, n[1:]):
         weights = through(weights[:n_on], matrices[:n_on])
-        found.append(weights)
+        collected.append(weights)
         gains.append(gains[-1][:n_on] + log[:n_on] + normalize(weights).log_())
-    into = torch.cat(found)
+    into = torch.cat(collected)
     log_scale = torch.cat(gains)
     return (
         torch.empty_like(into).index_copy_(0, by_round, into),
@@ -115,27 +118,27 @@ def step_over_forward(
 
 
 def step_over_backward(layout: Layout, products: Tensor, into: Tensor) -> Tensor:
-    """RETURNS (Tensor): What runs into each piece from behind, (n_pieces, n_tags)."""
+    """RETURNS (Tensor): The weights that enter each piece from behind, (n_pieces, n_tags)."""
     by_round = torch.cat(layout.rounds)
     n = [len(pieces) for pieces in layout.rounds]
     matrices = products.index_select(0, by_round).transpose(1, 2).split(n)
-    # What can't be reached from the front needs no weight, and may be of any size.
+    # A tag that can't be reached from the front needs no weight. It could have any size.
     is_reached = (into.index_select(0, by_round) > 0).split(n)
     weights = torch.ones_like(into[: n[-1]])
-    found = [weights]
+    collected = [weights]
     for k in range(len(n) - 1, 0, -1):
         weights = through(weights, matrices[k])
         weights *= is_reached[k]
         normalize(weights)
         weights = torch.cat([weights, weights.new_ones(n[k - 1] - n[k], weights.shape[1])])
-        found.append(weights)
-    out_of = torch.cat(found[::-1])
+        collected.append(weights)
+    out_of = torch.cat(collected[::-1])
     return torch.empty_like(out_of).index_copy_(0, by_round, out_of)
 
 
 def multiply_pieces(chains: ScaledChains) -> Tuple[Tensor, Tensor, Tensor]:
-    """RETURNS (Tuple[Tensor, Tensor, Tensor]): The product of each piece's matrices, its log scale,
-    and whether anything got too small."""
+    """RETURNS (Tuple[Tensor, Tensor, Tensor]): The product of each piece's matrices, the log scale,
+    and whether a weight became too small."""
     layout = chains.layout
     n_tags = chains.tokens.shape[1]
     first = torch.where(layout.is_first[:, None, None], chains.start, chains.transitions)
@@ -157,7 +160,7 @@ def multiply_pieces(chains: ScaledChains) -> Tuple[Tensor, Tensor, Tensor]:
 def log_totals(
     chains: ScaledChains, forward: Tensor, forward_scale: Tensor, into_log: Tensor
 ) -> Tensor:
-    """RETURNS (Tensor): (n_chains,); log partition functions."""
+    """RETURNS (Tensor): (n_chains,); the log partition functions."""
     layout = chains.layout
     in_pieces = torch.zeros_like(into_log).index_add(0, layout.pieces, forward_scale.log())
     in_pieces += into_log
@@ -168,8 +171,8 @@ def log_totals(
 
 
 def step_forward(chains: ScaledChains, into: Tensor) -> Tuple[Tensor, Tensor]:
-    """RETURNS (Tuple[Tensor, Tensor]): (n_tokens, n_tags), the weights that run forward, a_t,
-    place by place; (n_tokens,), what they were divided by."""
+    """RETURNS (Tuple[Tensor, Tensor]): The forward weights a_t, (n_tokens, n_tags), in the order of
+    the layout, and their divisors, (n_tokens,)."""
     layout, transitions, tokens = chains.layout, chains.transitions, chains.tokens
     forward = torch.empty_like(tokens)
     forward_scale = tokens.new_ones(len(tokens))
@@ -188,8 +191,8 @@ def step_forward(chains: ScaledChains, into: Tensor) -> Tuple[Tensor, Tensor]:
 def step_backward(
     chains: ScaledChains, out_of: Tensor, forward: Tensor
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """RETURNS (Tuple[Tensor, Tensor, Tensor]): (n_tokens, n_tags), the weights that run
-    backward, b_t, place by place; what they were multiplied by; and u_t * b_t."""
+    """RETURNS (Tuple[Tensor, Tensor, Tensor]): The backward weights b_t, (n_tokens, n_tags), in the
+    order of the layout; their factors; and u_t * b_t."""
     layout, transitions, tokens = chains.layout, chains.transitions, chains.tokens
     backward, behind = torch.empty_like(tokens), torch.empty_like(tokens)
     backward_scale = torch.ones_like(tokens)
@@ -201,7 +204,7 @@ def step_backward(
         if n_on < len(weights):
             weights[n_on:] = out_of[n_on : len(weights)]
         if t % BLOCK == 0:
-            # What can't be reached from the front needs no weight, and may be of any size.
+            # A tag that can't be reached from the front needs no weight. It could have any size.
             is_reached = forward[here] > 0
             weights *= is_reached
             backward_scale[here] = is_reached / normalize(weights)[:, None]

@@ -1,12 +1,14 @@
-"""Distributions over the dependency trees of sentences: each token has one head, one is the root's.
+"""Distributions over the dependency trees of sentences. Each token has one head, and the root has
+one dependent.
 
-The summed weight of all single-root trees is usually taken from the determinant of a Laplacian
+The summed weight of all single-root trees is usually computed as the determinant of a Laplacian
 (Koo et al. 2007, "Structured Prediction Models via the Matrix-Tree Theorem"). LU decomposition
-subtracts, and what is left where the best heads form a cycle is rounding. Here it comes from the
-Markov chain tree theorem: with the weight of each arc as the rate at which a walker goes from a
-dependent to its head, the weight of all trees rooted at a token is in proportion to the time spent
-there. States are eliminated without a subtraction (Grassmann, Taksar and Heyman 1985,
-"Regenerative Analysis and Steady State Distributions for Markov Chains"), in log space.
+subtracts: where the best heads form a cycle, only rounding errors are left. Here the sum comes from
+the Markov chain tree theorem. The weight of an arc is the rate at which a walker goes from a
+dependent to its head. Then the weight of all trees rooted at a token is proportional to the time
+that the walker spends there. States are eliminated without a subtraction (Grassmann, Taksar and
+Heyman 1985, "Regenerative Analysis and Steady State Distributions for Markov Chains"), in log
+space.
 """
 
 import heapq
@@ -21,24 +23,24 @@ from torch.utils.checkpoint import checkpoint
 from ..decoding.trees import best_tree
 from .chain import IMPOSSIBLE
 
-# So many rates, of 8 bytes, are gone through at a time by `log_arc_marginals`: its backward pass
-# holds several times that.
+# The number of rates, of 8 bytes each, that `log_arc_marginals` handles at a time. The backward
+# pass holds several times as much.
 _AT_ONCE = 2**22
 
 
 def log_partition(arcs: Tensor, is_arc: Tensor) -> Tensor:
-    """The log of the summed weight of every single-root tree of each sentence.
+    """Compute the log of the summed weight of all single-root trees of each sentence.
 
     arcs (Tensor): float64, (n_sents, L, L + 1); log potentials of head h (0 the root, i + 1 token
         i) for each dependent, as in `ArcScores`.
-    is_arc (Tensor): bool, (n_sents, L, L + 1); False at padding and for a token itself. A token of
-        the sentence may have any other as its head.
+    is_arc (Tensor): bool, (n_sents, L, L + 1); False at padding and for the token itself. A token
+        may have any other token of the sentence as head.
     RETURNS (Tensor): float64, (n_sents,).
     """
     length = arcs.shape[1]
     weights = arcs.masked_fill(~is_arc, IMPOSSIBLE)
     root, rates = weights[:, :, 0], weights[:, :, 1:]
-    # Nothing leads to padding, and from there it goes to the first token at a rate of 1.
+    # No rate leads to padding. A rate of 1 leads from padding to the first token.
     is_padding = ~is_arc.any(2)
     to_first = torch.zeros(length, dtype=torch.bool, device=arcs.device)
     to_first[0] = True
@@ -53,8 +55,8 @@ def log_partition(arcs: Tensor, is_arc: Tensor) -> Tensor:
         rates = torch.stack([rates[:, :i, :i], detour]).logsumexp(0)
         outs.append(out)
         intos.append(into)
-    # The weight of all trees rooted at each token: at the first, the product of the rates out of
-    # the others; from there, as the walker's time.
+    # The weight of all trees rooted at each token. At the first token it is the product of the
+    # rates out of the others. At other tokens it follows from the time of the walker.
     rooted = [torch.stack(outs).sum(0) if outs else arcs.new_zeros(len(arcs))]
     for out, into in zip(outs[::-1], intos[::-1], strict=True):
         rooted.append((torch.stack(rooted, 1) + into).logsumexp(1) - out)
@@ -62,35 +64,35 @@ def log_partition(arcs: Tensor, is_arc: Tensor) -> Tensor:
 
 
 def arc_marginals(arcs: Tensor, is_arc: Tensor) -> Tensor:
-    """The probability of each arc: the share of the trees that it is in, by weight.
-
-    Differentiable where the potentials are.
+    """Compute the probability of each arc: the share of the trees with the arc, by weight.
+    Differentiable if the potentials are.
 
     arcs (Tensor): As in `log_partition`.
     is_arc (Tensor): As in `log_partition`.
-    RETURNS (Tensor): float64, (n_sents, L, L + 1); a token's sum to 1, zero where there is no arc.
+    RETURNS (Tensor): float64, (n_sents, L, L + 1); the sum over the heads of a token is 1. Zero
+        where there is no arc.
     """
     create_graph = arcs.requires_grad and torch.is_grad_enabled()
     with torch.enable_grad():
         added = torch.zeros_like(arcs, requires_grad=True)
         total = log_partition(arcs + added, is_arc).sum()
         (marginals,) = torch.autograd.grad(total, added, create_graph=create_graph)
-        # The backward pass does subtract: what should be zero may be some -1e-17.
+        # The backward pass subtracts, so that a zero may become -1e-17.
         return marginals.clamp(min=0.0)
 
 
 def log_arc_marginals(arcs: Tensor, tokens: Tensor) -> Tensor:
-    """The logarithms of some of one sentence's `arc_marginals`, each as exact as the largest.
+    """Compute the logarithms of the `arc_marginals` of some tokens of a sentence. Small ones are as
+    exact as large ones. Differentiable if the potentials are.
 
-    `arc_marginals` are off by some 1e-17, however small they are: a state's rates are summed in one
-    place and divide in another. Here each token in turn is eliminated last, with each of its arcs
-    as the only one: then no other state's rates depend on it. That takes L^3 steps for each token,
-    and the memory of so many numbers for a few of them at a time.
+    `arc_marginals` have absolute errors of about 1e-17: the rates of a state are summed in one
+    place and divide in another. Here each token in turn is eliminated last, once for each of its
+    arcs, as if it had no other. Then no rate of another state depends on the arc. This takes L^3
+    steps for each token, and the memory of as many numbers for a few tokens at a time.
 
     arcs (Tensor): float64, (L, L + 1); log potentials of a sentence without padding.
     tokens (Tensor): int64, (n,); the dependents.
-    RETURNS (Tensor): float64, (n, L + 1); IMPOSSIBLE for a token itself. Differentiable where the
-        potentials are.
+    RETURNS (Tensor): float64, (n, L + 1); IMPOSSIBLE for the token itself.
     """
     at_once = max(1, _AT_ONCE // len(arcs) ** 3)
     parts = [
@@ -102,13 +104,13 @@ def log_arc_marginals(arcs: Tensor, tokens: Tensor) -> Tensor:
 
 def _log_arc_marginals(arcs: Tensor, tokens: Tensor) -> Tensor:
     length = len(arcs)
-    # For each token, all of them, itself in the first place: (n, L).
+    # For each token: all tokens, the token itself first, (n, L).
     places = torch.arange(length, device=arcs.device).expand(len(tokens), -1)
     places = places.scatter(1, tokens[:, None], -1).sort(1).values
     places[:, 0] = tokens
     root = arcs[:, 0][places]
     rates = arcs[:, 1:][places[:, :, None], places[:, None, :]]
-    # Out of the first place one arc leads, to place h + 1: (n, L - 1, L).
+    # The only arc out of the first place leads to place h + 1, (n, L - 1, L).
     leads = torch.eye(length, dtype=torch.bool, device=arcs.device)[1:]
     first = rates[:, :1].expand(-1, length - 1, -1).masked_fill(~leads, IMPOSSIBLE)
     others = rates[:, 1:]
@@ -122,7 +124,8 @@ def _log_arc_marginals(arcs: Tensor, tokens: Tensor) -> Tensor:
         detour = from_others[:, :, None] + share
         others = torch.stack([others[:, : i - 1, :i], detour]).logsumexp(0)
         eliminated.append((out, from_first, from_others))
-    # The weight of all trees rooted at each place: (n,), and for each arc (n, L - 1).
+    # The weight of all trees rooted at the first place, (n,), and at others, (n, L - 1) for each
+    # arc.
     at_first = sum((out for out, _, _ in eliminated), arcs.new_zeros(len(tokens)))
     rooted: List[Tensor] = []
     for out, from_first, from_others in eliminated[::-1]:
@@ -138,16 +141,18 @@ def _log_arc_marginals(arcs: Tensor, tokens: Tensor) -> Tensor:
 
 
 def k_best_trees(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:
-    """The most probable single-root trees of each sentence.
+    """Find the most probable single-root trees of each sentence.
 
-    A set of trees is searched by its best one; what is left of it is divided by the first token
-    at which a tree differs from that (Lawler 1972). One tree after the other, on the host.
+    A set of trees is represented by its best tree. The rest of the set is divided by the first
+    token with another head than in the best tree (Lawler 1972). This is done on the host, tree by
+    tree.
 
     arcs (Tensor): As in `log_partition`.
     is_arc (Tensor): As in `log_partition`.
-    k (int): How many, at least 1.
+    k (int): The number of trees, at least 1.
     RETURNS (Tuple[Tensor, Tensor]): float64, (n_sents, k), log weights, best first, -inf where a
-        sentence has fewer trees than k; int64, (n_sents, k, L), heads, 0 there and at padding.
+        sentence has fewer trees than k; and int64, (n_sents, k, L), the heads, 0 there and at
+        padding.
     """
     n_sents, length, _ = arcs.shape
     weights = numpy.full((n_sents, k), -numpy.inf)
@@ -160,12 +165,12 @@ def k_best_trees(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:
 
 
 def k_best_heads(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:
-    """The most probable choices of a head for each token, which need not form trees.
+    """Find the most probable choices of a head for each token, which need not form trees.
 
     arcs (Tensor): As in `log_partition`.
     is_arc (Tensor): As in `log_partition`.
-    k (int): How many, at least 1.
-    RETURNS (Tuple[Tensor, Tensor]): As of `k_best_trees`.
+    k (int): The number of choices, at least 1.
+    RETURNS (Tuple[Tensor, Tensor]): As `k_best_trees`.
     """
     n_sents, length, n_heads = arcs.shape
     weights = arcs.new_full((n_sents, k), -torch.inf)
@@ -190,7 +195,7 @@ def k_best_heads(arcs: Tensor, is_arc: Tensor, k: int) -> Tuple[Tensor, Tensor]:
 
 
 def _k_best_trees(scores: numpy.ndarray, k: int) -> List[Tuple[float, numpy.ndarray]]:
-    """The best trees of one sentence, and their weights; fewer where there are fewer.
+    """Find the best trees of one sentence, at most k, with their weights.
 
     scores (ndarray): float64, (length, length + 1).
     """
@@ -198,24 +203,25 @@ def _k_best_trees(scores: numpy.ndarray, k: int) -> List[Tuple[float, numpy.ndar
     possible = numpy.ones(scores.shape, dtype=bool)
     possible[tokens, tokens + 1] = False
     lowest, highest = scores[possible].min(), scores[possible].max()
-    # So low that a tree with a forbidden arc has less weight than any without.
+    # So low that a tree with a forbidden arc has less weight than any tree without one.
     forbidden = lowest - (len(scores) + 1) * (highest - lowest + 1)
     heap: List[Any] = []
     ties = count()
 
     def add(allowed: numpy.ndarray, first_free: int) -> None:
-        """Add the best tree of a set: those of allowed arcs, all settled before a token."""
+        """Add the best tree of the set with the allowed arcs. The heads of tokens before first_free
+        are fixed."""
         tree = best_tree(numpy.where(allowed, scores, forbidden))
         if allowed[tokens, tree].all():
             weight = scores[tokens, tree].sum()
             heapq.heappush(heap, (-weight, next(ties), tree, allowed, first_free))
 
     add(possible, 0)
-    found: List[Tuple[float, numpy.ndarray]] = []
-    while heap and len(found) < k:
+    best: List[Tuple[float, numpy.ndarray]] = []
+    while heap and len(best) < k:
         negative, _, tree, allowed, first_free = heapq.heappop(heap)
-        found.append((-negative, tree))
-        if len(found) == k:
+        best.append((-negative, tree))
+        if len(best) == k:
             break
         rest = allowed.copy()
         for d in range(first_free, len(scores)):
@@ -224,4 +230,4 @@ def _k_best_trees(scores: numpy.ndarray, k: int) -> List[Tuple[float, numpy.ndar
             add(others, d)
             rest[d] = False
             rest[d, tree[d]] = True
-    return found
+    return best

@@ -13,8 +13,8 @@ from .tensors import mask
 class Positions:
     """The four kinds of positions in a doc. Each kind has a set V_t of valid pairs of tags.
 
-    Kind 0 is inside a doc, 1 the first token, 2 the last token, 3 the only token. Values that only
-    depend on the kind are in tables of four rows, from which `at` selects the row of each token.
+    Kind 0 is inside a doc, 1 the first token, 2 the last token, 3 the only token. A table has a row
+    for each kind. `at` selects the row of each token.
 
     pairs (Tensor): bool, (n_tags, n_tags); valid bigrams.
     occurs (Tensor): bool, (4, n_tags); the tags that can occur.

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class SubstructureKL(Objective):
     """Match local distributions: tau^2 KL(teacher || student) for every sub-structure.
 
-    For chains: over the valid bigrams at each token. For parsers: exactly the divergence of the
-    joint distribution over heads and labels, both softened. tau^2 keeps the size of the gradient
-    the same for all temperatures (Hinton et al. 2015).
+    For chains: over the valid bigrams at each token. For parsers: over heads and their labels, both
+    softened. With labels of all heads this is exactly the divergence of the joint distribution.
+    tau^2 keeps the size of the gradient the same for all temperatures (Hinton et al. 2015).
 
     temperature (float): tau, more than 0.
     label_heads (Optional[int]): The number of the teacher's most probable heads of each token for
@@ -41,9 +41,10 @@ class SubstructureKL(Objective):
     ) -> "Tensor":
         """tau^2 sum_t w_t KL(p^T_t || p^S_t), where p_t = softmax over V_t of phi_t / tau.
 
-        p_t(i, j) = p_t(j) p(i | j). p_t(j) is in proportion to
-        exp(e_t[j] / tau + logsumexp_i A[i, j] / tau), and p(i | j) is the same at all t. So
-        KL_t = KL(p^T_t(j) || p^S_t(j)) + sum_j p^T_t(j) KL(p^T(i | j) || p^S(i | j)).
+        p_t(i, j) = p_t(j) p(i | j). p_t(j) is in proportion to exp(e_t[j] / tau + logsumexp_i A[i,
+        j] / tau), with start[j] instead of the logsumexp at the first token, and end[j] added at
+        the last. p(i | j) is the same at all other tokens. So KL_t = KL(p^T_t(j) || p^S_t(j)) +
+        sum_j p^T_t(j) KL(p^T(i | j) || p^S(i | j)), without the second term at the first token.
 
         See Objective.chain_loss.
         """
@@ -59,21 +60,21 @@ class SubstructureKL(Objective):
         def factors(scores: "ChainTensors") -> Tuple["Tensor", "Tensor"]:
             """RETURNS (Tuple[Tensor, Tensor]): log p_t(j), and log p(i | j)."""
             pairs = (scores.transitions / tau).masked_fill(~positions.pairs, IMPOSSIBLE)
-            before = pairs.logsumexp(0)
-            added = positions.table(before, scores.start / tau, scores.end / tau)
+            log_norm = pairs.logsumexp(0)
+            added = positions.table(log_norm, scores.start / tau, scores.end / tau)
             tags = scores.emissions / tau + positions.at(added)
             tags = tags.masked_fill(~positions.at(positions.occurs), IMPOSSIBLE)
-            return tags.log_softmax(1), pairs - before
+            return tags.log_softmax(1), pairs - log_norm
 
-        student_tags, student_before = factors(student)
-        teacher_tags, teacher_before = factors(teacher)
+        student_tags, student_previous = factors(student)
+        teacher_tags, teacher_previous = factors(teacher)
         per_column = F.kl_div(
-            student_before, teacher_before, reduction="none", log_target=True
+            student_previous, teacher_previous, reduction="none", log_target=True
         ).sum(0)
         none = torch.zeros_like(per_column)
-        before = positions.at(positions.table(per_column, none, none))
+        kl_of_previous = positions.at(positions.table(per_column, none, none))
         per_tag = F.kl_div(student_tags, teacher_tags, reduction="none", log_target=True)
-        per_token = (per_tag + teacher_tags.exp() * before).sum(1)
+        per_token = (per_tag + teacher_tags.exp() * kl_of_previous).sum(1)
         return tau**2 * (weights * per_token).sum()
 
     def compare_classes(

@@ -32,53 +32,29 @@ class ArcTensors:
 
 
 def floats(array: Any, device: torch.device) -> Tensor:
-    """Convert scores or weights.
-
-    array (Any): numpy or cupy, of any floating point type.
-    device (torch.device): The device of the tensor.
-    RETURNS (Tensor): float64; the array's values in single precision.
-    """
+    """RETURNS (Tensor): float64, from an array of any floating point type, with the array's
+    values in single precision."""
     return _single(array, device).double()
 
 
 def integers(array: Any, device: torch.device) -> Tensor:
-    """Convert indices.
-
-    array (Any): numpy or cupy, of any integer type.
-    device (torch.device): The device of the tensor.
-    RETURNS (Tensor): int64.
-    """
+    """RETURNS (Tensor): int64, from an array of any integer type."""
     return cast(Tensor, xp2torch(array.astype("int64"), device=device))
 
 
 def mask(array: Any, device: torch.device) -> Tensor:
-    """Convert a mask.
-
-    array (Any): bool, numpy or cupy.
-    device (torch.device): The device of the tensor.
-    RETURNS (Tensor): bool.
-    """
-    # As bytes, since not every version of DLPack knows bool.
+    """RETURNS (Tensor): bool, from an array of bools."""
+    # As bytes, since not every version of DLPack supports bool.
     return cast(Tensor, xp2torch(array.astype("uint8"), device=device)).bool()
 
 
 def chain_tensors(scores: ChainScores, device: torch.device) -> ChainTensors:
-    """Convert the potentials of chains.
-
-    scores (ChainScores): The scores.
-    device (torch.device): The device of the tensors.
-    RETURNS (ChainTensors): float64.
-    """
+    """RETURNS (ChainTensors): float64, the potentials of chains."""
     return cast(ChainTensors, _group(scores, [floats(array, device) for array in _arrays(scores)]))
 
 
 def arc_tensors(scores: ArcScores, device: torch.device) -> ArcTensors:
-    """Convert the potentials of arcs, labels and sentence starts.
-
-    scores (ArcScores): The scores.
-    device (torch.device): The device of the tensors.
-    RETURNS (ArcTensors): float64.
-    """
+    """RETURNS (ArcTensors): float64, the potentials of arcs, labels and sentence starts."""
     return cast(ArcTensors, _group(scores, [floats(array, device) for array in _arrays(scores)]))
 
 

@@ -7,8 +7,8 @@ from thinc.types import Floats2d, Floats3d
 
 from ..structures import SentenceGroup
 
-# Vectors of the tokens as dependents (n_tokens, width); as heads, the root's after the last
-# token's (n_tokens + 1, width); the sentences.
+# Vectors of the tokens as dependents (n_tokens, width); vectors of the tokens as heads, and of the
+# root in the last row (n_tokens + 1, width); the sentences.
 InT = Tuple[Floats2d, Floats2d, List[SentenceGroup]]
 
 
@@ -19,8 +19,8 @@ def ArcScorer(width: Optional[int] = None) -> Model[InT, List[Floats3d]]:
     head, so there is none.
 
     width (Optional[int]): Width of the vectors of heads and dependents.
-    RETURNS (Model[InT, List[Floats3d]]): For each group of sentences (n_sents, L, L + 1), head 0
-        the root; what stands at padding has no meaning, and its gradient must be zero.
+    RETURNS (Model[InT, List[Floats3d]]): For each group of sentences (n_sents, L, L + 1), where
+        head 0 is the root. Scores at padding have no meaning, and their gradient must be zero.
     """
     return Model(
         "arc_scorer", forward, init=init, dims={"nI": width}, params={"W": None, "b": None}
@@ -34,42 +34,45 @@ def forward(
     xp = model.ops.xp
     W: Any = model.get_param("W")
     b: Any = model.get_param("b")
-    # As seen by a dependent: (n_tokens + 1, width), and the head's own score (n_tokens + 1,).
-    seen: Any = model.ops.gemm(heads, W, trans2=True)
+    # The projected heads (n_tokens + 1, width), and their biases (n_tokens + 1,).
+    projected: Any = model.ops.gemm(heads, W, trans2=True)
     bias: Any = heads @ b
     rows = [(group.tokens, head_rows(group, len(deps))) for group in groups]
-    arcs = [xp.matmul(deps[d], seen[h].transpose(0, 2, 1)) + bias[h][:, None, :] for d, h in rows]
+    arcs = [
+        xp.matmul(deps[d], projected[h].transpose(0, 2, 1)) + bias[h][:, None, :] for d, h in rows
+    ]
 
     def backprop(d_arcs: List[Any]) -> Tuple[Floats2d, Floats2d]:
-        # One row more than there are dependents takes what is written at padding: zeros.
+        # The last row, which is dropped, takes the zeros at padding.
         d_deps: Any = model.ops.alloc2f(deps.shape[0] + 1, deps.shape[1])
-        d_seen: Any = model.ops.alloc2f(*seen.shape)
-        d_bias: Any = model.ops.alloc1f(seen.shape[0])
+        d_projected: Any = model.ops.alloc2f(*projected.shape)
+        d_bias: Any = model.ops.alloc1f(projected.shape[0])
         padding = len(deps)
         for group, (d, h), d_arc in zip(groups, rows, d_arcs):
-            d_deps[xp.where(group.is_token, d, padding)] = xp.matmul(d_arc, seen[h])
-            d_group_seen = xp.matmul(d_arc.transpose(0, 2, 1), deps[d])
+            d_deps[xp.where(group.is_token, d, padding)] = xp.matmul(d_arc, projected[h])
+            d_group_projected = xp.matmul(d_arc.transpose(0, 2, 1), deps[d])
             d_group_bias = d_arc.sum(axis=1)
             # Each token is in one sentence, while all sentences (and all padding) share the root.
-            d_root = d_seen[-1] + d_group_seen[:, 0].sum(axis=0)
+            d_root = d_projected[-1] + d_group_projected[:, 0].sum(axis=0)
             d_root_bias = d_bias[-1] + d_group_bias[:, 0].sum()
-            d_seen[h[:, 1:]] = d_group_seen[:, 1:]
+            d_projected[h[:, 1:]] = d_group_projected[:, 1:]
             d_bias[h[:, 1:]] = d_group_bias[:, 1:]
-            d_seen[-1] = d_root
+            d_projected[-1] = d_root
             d_bias[-1] = d_root_bias
-        model.inc_grad("W", model.ops.gemm(d_seen, heads, trans1=True))
+        model.inc_grad("W", model.ops.gemm(d_projected, heads, trans1=True))
         model.inc_grad("b", d_bias @ heads)
-        d_heads = model.ops.gemm(d_seen, W) + d_bias[:, None] * b
+        d_heads = model.ops.gemm(d_projected, W) + d_bias[:, None] * b
         return d_deps[:-1], d_heads
 
     return arcs, backprop
 
 
 def head_rows(group: SentenceGroup, n_tokens: int) -> Any:
-    """Where a group's heads stand among vectors of all tokens with the root's after the last.
+    """Find the rows of a group's heads among the vectors of all tokens and, in the last row, the
+    root.
 
     group (SentenceGroup): The group.
-    n_tokens (int): Tokens in the batch, so the root's row.
+    n_tokens (int): Tokens in the batch, which is the row of the root.
     RETURNS (Ints2d): (n_sents, L + 1); the root in the first column and at padding.
     """
     xp = group.xp
@@ -83,7 +86,7 @@ def init(
     Y: Optional[List[Floats3d]] = None,
 ) -> None:
     width = model.get_dim("nI")
-    # Zeros: at first each head is as probable as the others. Random scores of vectors as wide as
-    # these are so large that training would have to unlearn them first.
+    # Zeros: at first all heads are equally probable. Random scores of such wide vectors would be so
+    # large that training would have to unlearn them first.
     model.set_param("W", model.ops.alloc2f(width, width))
     model.set_param("b", model.ops.alloc1f(width))

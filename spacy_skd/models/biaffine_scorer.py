@@ -29,10 +29,12 @@ def build_biaffine_parser(
     tok2vec (Model[List[Doc], List[Floats2d]]): Token vectors, or a listener to them.
     arc_width (int): Width of the vectors between which arcs are scored.
     label_width (int): Width of the vectors between which labels are scored.
-    dropout (Optional[float]): Dropout of these vectors in training; null for the training's own.
+    dropout (Optional[float]): Dropout of these vectors in training; null for the rate of the
+        training.
     nO (Optional[int]): Number of labels. The component sets it from its labels.
-    RETURNS (Model[List[Doc], SentenceScorer]): Its output scores in steps, since where sentences
-        end is not known before their starts are scored. Its backprop takes ArcScores.
+    RETURNS (Model[List[Doc], SentenceScorer]): The output scores in steps, since sentences end
+        where the next ones start, which has to be scored first. The backprop callback takes
+        ArcScores.
     """
     starts: Model[Floats2d, Floats2d] = Linear(nO=2, init_W=zero_init)
     projection: Model[Floats2d, Floats2d] = Relu(nO=2 * (arc_width + label_width))
@@ -62,9 +64,9 @@ def build_biaffine_parser(
 
 class SentenceScorer:
     """The scores of a batch of docs, computed in the order in which they are needed: sentence
-    starts at once; arcs when it is settled where sentences end; labels when heads are chosen.
+    starts at once, arcs when the sentences are known, labels when heads are chosen.
 
-    starts (Floats2d): (n_tokens, 2); scores of "goes on" (0) and "starts a sentence" (1).
+    starts (Floats2d): (n_tokens, 2); scores of "continues a sentence" (0) and "starts one" (1).
     lengths (List[int]): Tokens in each doc.
     """
 
@@ -111,7 +113,7 @@ class SentenceScorer:
         """Score the labels of some arcs.
 
         groups (List[SentenceGroup]): The sentences.
-        heads (Ints2d): (n_tokens, k); as in ArcScores: within the sentence, 0 the root, -1 none.
+        heads (Ints2d): (n_tokens, k); positions in the sentence, as in ArcScores.
         RETURNS (Floats3d): (n_tokens, k, n_labels).
         """
         xp = self._model.ops.xp
@@ -124,7 +126,7 @@ class SentenceScorer:
         return labels
 
     def scores(self, groups: List[SentenceGroup], heads: Ints2d) -> ArcScores:
-        """All scores of the batch.
+        """Score a batch at once.
 
         groups (List[SentenceGroup]): The sentences.
         heads (Ints2d): (n_tokens, k); the heads for which labels are scored.
@@ -139,9 +141,10 @@ class SentenceScorer:
         )
 
     def backprop(self, d_scores: ArcScores) -> Floats2d:
-        """The gradient of the hidden layer; that of the root's vector is added to the model's.
+        """Compute the gradient of the hidden layer. The gradient of the root is added to the
+        model's.
 
-        d_scores (ArcScores): Gradient of what `scores` gave.
+        d_scores (ArcScores): Gradient of the output of `scores`.
         RETURNS (Floats2d): (n_tokens, 2 * (arc_width + label_width)).
         """
         xp = self._model.ops.xp
@@ -164,7 +167,7 @@ def forward(
     X = model.ops.flatten(tokvecs)
     dropout = model.get_ref("dropout")
     if model.attrs["dropout"] is not None and dropout.attrs["dropout_rate"] > 0:
-        # A rate of 0 comes from `update(drop=0)`, which wants no dropout anywhere.
+        # A rate of 0 comes from `update(drop=0)`, which excludes all dropout.
         dropout.attrs["dropout_rate"] = model.attrs["dropout"]
     with one_blas_thread():
         starts, backprop_starts = model.get_ref("starts")(X, is_train)

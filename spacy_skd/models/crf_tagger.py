@@ -1,4 +1,4 @@
-"""spacy-skd.CRFTagger.v1: a tok2vec and a linear-chain CRF's scores on top of it."""
+"""spacy-skd.CRFTagger.v1: the scores of a linear-chain CRF on top of a tok2vec."""
 
 from typing import Any, Callable, List, Optional, Tuple, cast
 
@@ -17,16 +17,16 @@ def build_crf_tagger(
     nO: Optional[int] = None,
     transitions: bool = True,
 ) -> Model[List[Doc], ChainScores]:
-    """Score the tags of each token, and each tag after each other.
+    """Score the tags of each token, and the bigrams of tags.
 
     Emissions are a linear function of the token vectors. Transitions, start and end scores are
-    parameters of this model, so the optimizer, averaging and serialization take them along.
+    parameters of this model, so that the optimizer, averaging and serialization include them.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): Token vectors, or a listener to them.
-    transitions (bool): Score transitions, start and end; else these remain zero, and the tagging
-        scheme is all that links a token's tag to its neighbours'.
+    transitions (bool): Score transitions, start and end. Otherwise these are zero, and only the
+        tagging scheme links a token's tag to those of its neighbours.
     nO (Optional[int]): Number of tags. The component sets it from its labels.
-    RETURNS (Model[List[Doc], ChainScores]): The model. The gradient it takes is ChainScores too.
+    RETURNS (Model[List[Doc], ChainScores]): The model. Its gradient is ChainScores too.
     """
     emissions: Model[Floats2d, Floats2d] = Linear(nO=nO, init_W=zero_init)
     return Model(
@@ -91,10 +91,10 @@ def resize_crf_tagger(
 ) -> None:
     """Set the number of tags; an initialized model grows and keeps what it has learned.
 
-    A new label's tags start as the means of the old labels', so that a sequence with entities of
-    it has the mean of the scores that it has with those of each old label in their place, less
-    BELOW_MEAN a token, and is never the best. Scores of zero, which a softmax leaves open, might
-    make it that.
+    The scores of a new label's tags are the means of the old labels' scores, minus BELOW_MEAN at
+    each token. So a sequence with the new label is never the best one: it has the mean of the
+    scores of the sequences with old labels in its place, minus BELOW_MEAN. With scores of zero it
+    could be the best, since a softmax ignores a constant.
 
     model (Model[List[Doc], ChainScores]): The model, changed in place.
     n_tags (int): The new number: O, and those of each label.
@@ -123,7 +123,7 @@ def resize_crf_tagger(
     transitions: Any = model.get_param("transitions")
     add_labels(transitions)
     add_labels(transitions.T)
-    # Among themselves they are as the tags of one label are.
+    # The tags of new labels follow each other as the tags of one old label do.
     shape = n_old, tags_per_label, n_old, tags_per_label
     within = transitions[1:n_before, 1:n_before].reshape(shape)[labels, :, labels].mean(axis=0)
     row = xp.concatenate([within] * n_new, axis=1)

@@ -1,7 +1,7 @@
-"""Layers that multiply matrices with numpy's own BLAS where thinc would take BLIS.
+"""Layers whose matrix products are computed by numpy's BLAS instead of thinc's BLIS.
 
-The BLAS that numpy's wheels bring (OpenBLAS, or Accelerate on a Mac) is the faster one for the
-products of a tok2vec: how much faster on a machine, `python -m benchmarks` measures.
+The BLAS in numpy's wheels (OpenBLAS, or Accelerate on a Mac) is faster for the products of a
+tok2vec. `python -m benchmarks` measures by how much.
 """
 
 import os
@@ -22,7 +22,7 @@ _FAST_OPS = NumpyOps(use_blis=False)
 
 
 def use_fast_ops(layers: Iterable[Model[Any, Any]]) -> None:
-    """Let layers multiply matrices with numpy's BLAS, if that is the faster one here.
+    """Let layers use numpy's BLAS, if it is the faster one.
 
     Layers with other ops than thinc's plain ones, a GPU's or Apple's, are left alone. To be called
     in each forward pass: a layer's ops are lost when a model is copied or moved to the CPU.
@@ -38,12 +38,12 @@ def use_fast_ops(layers: Iterable[Model[Any, Any]]) -> None:
 
 @cache
 def numpy_is_fast() -> bool:
-    """Whether numpy's matrix product is taken for the faster one.
+    """Find out whether numpy's BLAS is the faster one.
 
-    Known by the library that numpy was built with, and not timed here: all processes of a machine
-    choose alike. The environment variable SPACY_SKD_GEMM forces the choice.
+    The library that numpy was built with decides, and no measurement, so that all processes of a
+    machine decide alike. The environment variable SPACY_SKD_GEMM replaces the decision.
 
-    RETURNS (bool): True for numpy's, False for thinc's own, which is BLIS.
+    RETURNS (bool): True for numpy's BLAS, False for thinc's, which is BLIS.
     RAISES (ValueError): If the environment variable is neither "numpy" nor "blis".
     """
     forced = os.environ.get(GEMM, "")
@@ -68,11 +68,11 @@ _limits: Any = None
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let numpy's BLAS use one thread of the machine inside, as BLIS does, and then as many as
-    before. Where the environment sets its number of threads, nothing is changed.
+    """Let numpy's BLAS use one thread inside the context, as BLIS does. If the environment sets the
+    number of threads, nothing changes.
 
-    The number belongs to the process: of blocks that overlap in several threads, the first sets it
-    and the last resets it.
+    The number belongs to the process: if contexts of several threads overlap, the first one sets
+    the number and the last one resets it.
     """
     global _n_inside, _limits
     if any(os.environ.get(name) for name in THREADS) or not numpy_is_fast():
@@ -89,7 +89,7 @@ def one_blas_thread() -> Iterator[None]:
             _n_inside -= 1
             if _n_inside == 0:
                 for library in _blas().lib_controllers:
-                    # Else only the thread that has set the number could reset it.
+                    # Otherwise only the thread that has set the number can reset it.
                     if hasattr(library, "clear_controlling_thread"):
                         library.clear_controlling_thread(force=True)
                 _limits.restore_original_limits()

@@ -1,4 +1,4 @@
-"""spacy-skd.FastTok2Vec.v1: any tok2vec, with the fastest matrix product there is here."""
+"""spacy-skd.FastTok2Vec.v1: any tok2vec, with the faster matrix product."""
 
 from typing import Callable, List, Optional, Tuple
 
@@ -9,21 +9,22 @@ from thinc.types import Floats2d
 
 from .fast_ops import one_blas_thread, use_fast_ops
 
-# Tokens that are encoded at a time in prediction: what a layer of them computes stays in a core's
-# cache, and a long doc takes no more memory than a short one.
+# The number of tokens that are encoded at a time in prediction. A layer's output for them fits in
+# the cache of a core, and a long doc takes no more memory than a short one.
 BLOCK = 1024
 
 
 def FastTok2Vec(
     tok2vec: Model[List[Doc], List[Floats2d]],
 ) -> Model[List[Doc], List[Floats2d]]:
-    """Compute a tok2vec with numpy's own matrix product, where that is the faster one.
+    """Compute a tok2vec with numpy's matrix product, if it is the faster one.
 
-    Its output is the same up to rounding, and other layers of the process are left alone; it makes
-    no difference on a GPU, or with ops of Apple's. It goes around the tok2vec, not around a
-    listener to one. In prediction a tok2vec whose vectors hang on so many neighbours and no more,
-    such as spaCy's or one with a RecurrentEncoder, encodes so many tokens at a time that a
-    processor's cache holds them.
+    The output is the same up to rounding. Other layers of the process are left alone. On a GPU or
+    with Apple's ops nothing changes. Wrap the tok2vec, not a listener to it.
+
+    In prediction, a tok2vec whose vectors depend on a limited number of neighbours, such as spaCy's
+    or one with a RecurrentEncoder, encodes only as many tokens at a time as fit in a processor's
+    cache.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): The tok2vec.
     RETURNS (Model[List[Doc], List[Floats2d]]): The same with other ops.
@@ -66,16 +67,17 @@ def init(
 
 
 def _window_of(tok2vec: Model[List[Doc], List[Floats2d]]) -> Optional[int]:
-    """RETURNS (Optional[int]): How many neighbours to each side a token's vector hangs on. None if
-    that is not known, or if it is no embedding with an encoder on the host.
+    """RETURNS (Optional[int]): The number of neighbours on each side that a token's vector depends
+    on. None if it is not known, or if the tok2vec is not an embedding with an encoder on the CPU.
     """
     encode = tok2vec.maybe_get_ref("encode")
     if encode is None or tok2vec.layers != [tok2vec.maybe_get_ref("embed"), encode]:
         return None
     if encode.ops.xp is not numpy:
         return None
-    if encode.name.startswith("with_array("):  # spaCy's: what it puts between docs
-        # Its encoder of Mish layers puts nothing there, and so lets docs see their neighbours.
+    if encode.name.startswith("with_array("):  # spaCy's encoders
+        # The padding between docs. The encoder with Mish layers has none, so that docs read their
+        # neighbours.
         return encode.attrs.get("pad") or None
     return encode.attrs.get("receptive_field")
 
@@ -84,17 +86,17 @@ def _predict_in_blocks(
     tok2vec: Model[List[Doc], List[Floats2d]], docs: List[Doc], window: int
 ) -> List[Floats2d]:
     embed, encode = tok2vec.layers
-    found: List[List[Floats2d]] = [[] for _ in docs]
+    encoded: List[List[Floats2d]] = [[] for _ in docs]
     pieces: List[Floats2d] = []
-    # Of each piece: its doc, and which of its tokens are not another's that it needs to see.
+    # For each piece: the index of the doc, and the tokens that are not only context.
     inner: List[Tuple[int, slice]] = []
     n_tokens = 0
-    # Where tokens see far, larger pieces: what they share is encoded in each.
+    # With a wide window, larger pieces: the overlap is encoded twice.
     block = max(BLOCK, 2 * window)
 
     def encode_pieces() -> None:
         for (d, own), vectors in zip(inner, encode.predict(pieces), strict=True):
-            found[d].append(vectors[own])
+            encoded[d].append(vectors[own])
         pieces.clear()
         inner.clear()
 
@@ -110,4 +112,4 @@ def _predict_in_blocks(
                 n_tokens = 0
     if pieces:
         encode_pieces()
-    return [parts[0] if len(parts) == 1 else tok2vec.ops.flatten(parts) for parts in found]
+    return [parts[0] if len(parts) == 1 else tok2vec.ops.flatten(parts) for parts in encoded]

@@ -1,4 +1,4 @@
-"""Bidirectional recurrence, by gates that do not look at the state, over some tokens."""
+"""Bidirectional recurrence over some tokens, with gates that do not read the state."""
 
 from typing import Any, Callable, List, Tuple
 
@@ -10,16 +10,17 @@ def GatedRecurrence(reach: int) -> Model[Ragged, Ragged]:
     """Carry information along a text: h[t] = f[t] h[t-1] + (1 - f[t]) c[t], where f = sigmoid(z).
 
     As in the QRNN of Bradbury et al. 2017 and the SRU of Lei et al. 2018, gates and candidates
-    come from the input alone, so that all that is left for the recurrence are products by element.
-    Here the state is a sum over the last `reach` tokens, which is found by doubling: in
-    log2(reach) steps for all tokens at once, whatever the length of a doc. The first half of the
-    columns runs forward, the second backward.
+    depend on the input alone, so that the recurrence itself only multiplies element by element.
+    Here a state is a sum over the last `reach` tokens. It is computed by doubling, in log2(reach)
+    steps for all tokens at once, whatever the length of a doc. The first half of the columns runs
+    forward, the second backward.
 
-    reach (int): How many tokens a state is made of, its own included: 2, 4, 8, ...
-    RETURNS (Model[Ragged, Ragged]): From candidates and forget gates before the sigmoid, side by
-        side, (n_tokens, 2 * width), to states, (n_tokens, width). The width is even. The lengths
-        are those of the docs.
-    RAISES (ValueError): If the reach is no power of 2, or less than 2.
+    reach (int): The number of tokens that a state depends on, including the token itself: 2, 4, 8,
+        ...
+    RETURNS (Model[Ragged, Ragged]): The input is candidates and forget gates before the sigmoid,
+        side by side, (n_tokens, 2 * width). The output is states, (n_tokens, width). The width is
+        even. The lengths are those of the docs.
+    RAISES (ValueError): If the reach is not a power of 2, or less than 2.
     """
     if reach < 2 or reach & (reach - 1):
         raise ValueError(f"The reach of a recurrence is {reach}, but has to be 2, 4, 8, ...")
@@ -36,7 +37,8 @@ def forward(
     candidates = X[:, :width]
     gates: Any = ops.sigmoid(X[:, width:])
     firsts, lasts = _ends(Xr.lengths, len(X), ops.xp)
-    # What enters, and what of the state before it is kept: nothing where a doc begins.
+    # The input of the recurrence, and the gate of the state before, which is zero where a doc
+    # begins.
     entering = candidates * (1 - gates)
     directions = []
     for columns, begins, is_forward in (
@@ -75,15 +77,15 @@ Step = Tuple[int, Floats2d, Floats2d]
 
 
 def _scan(kept: Any, states: Any, reach: int, is_forward: bool, is_train: bool) -> List[Step]:
-    """Turn what enters at each token into states, in place: after the step by s, each is a sum over
-    2 s tokens.
+    """Turn the input of the recurrence into states, in place. After the step by s, each state is a
+    sum over 2 s tokens.
 
-    kept (Floats2d): (n, width), changed in place.
-    states (Floats2d): (n, width): what enters.
-    reach (int): As many tokens as a state is made of.
+    kept (Floats2d): (n, width); the gates of the state before, changed in place.
+    states (Floats2d): (n, width); the input.
+    reach (int): The number of tokens that a state depends on.
     is_forward (bool): Whether the state before is that of the token before, or of the token after.
     is_train (bool): Whether to keep what the backward pass needs.
-    RETURNS (List[Step]): For each step its s, and both arrays as they were before it.
+    RETURNS (List[Step]): For each step s, and both arrays as they were before the step.
     """
     steps: List[Step] = []
     s = 1
@@ -93,20 +95,21 @@ def _scan(kept: Any, states: Any, reach: int, is_forward: bool, is_train: bool) 
         here, before = _apart(s, is_forward)
         states[here] += kept[here] * states[before]
         if 2 * s < reach:
-            # A copy, since the one overlaps with the other.
+            # A copy, since the two overlap.
             kept[here] *= kept[before].copy()
-            # Those with fewer tokens before them have all there are.
+            # Tokens with fewer tokens before them already depend on all of these.
             kept[_outside(s, is_forward)] = 0
         s *= 2
     return steps
 
 
 def _backprop_scan(steps: List[Step], d_states: Any, d_kept: Any, is_forward: bool) -> None:
-    """The gradient of `_scan`.
+    """Compute the gradient of `_scan`.
 
-    steps (List[Step]): What it kept.
-    d_states (Floats2d): (n, width): of the states, changed in place into that of what enters.
-    d_kept (Floats2d): (n, width): zeros, changed in place into that of what is kept.
+    steps (List[Step]): From `_scan`.
+    d_states (Floats2d): (n, width); the gradient of the states, changed in place to that of the
+        input.
+    d_kept (Floats2d): (n, width); zeros, changed in place to the gradient of `kept`.
     is_forward (bool): The direction.
     """
     for i, (s, kept, states) in enumerate(reversed(steps)):
@@ -122,19 +125,19 @@ def _backprop_scan(steps: List[Step], d_states: Any, d_kept: Any, is_forward: bo
 
 
 def _apart(s: int, is_forward: bool) -> Tuple[slice, slice]:
-    """RETURNS (Tuple[slice, slice]): The tokens with one s before them, and those."""
+    """RETURNS (Tuple[slice, slice]): The tokens with a token s places before them, and the
+    latter."""
     late, early = slice(s, None), slice(None, -s)
     return (late, early) if is_forward else (early, late)
 
 
 def _outside(s: int, is_forward: bool) -> slice:
-    """RETURNS (slice): The tokens without one s before them."""
+    """RETURNS (slice): The tokens without a token s places before them."""
     return slice(None, s) if is_forward else slice(-s, None)
 
 
 def _ends(lengths: Any, n_tokens: int, xp: Any) -> Tuple[Any, Any]:
-    """RETURNS (Tuple[Ints1d, Ints1d]): The first and the last token of each doc; of an empty one
-    those of its neighbours, which are there already.
-    """
+    """RETURNS (Tuple[Ints1d, Ints1d]): The first and the last token of each doc. For an empty doc,
+    tokens of its neighbours, which are listed already."""
     ends = xp.cumsum(lengths)
     return (ends - lengths) % max(n_tokens, 1), (ends - 1) % max(n_tokens, 1)

@@ -1,22 +1,23 @@
-"""Models whose number of outputs follows the labels: what was learned of those that stay, stays."""
+"""Layers whose number of outputs follows the labels. Parameters for existing labels are kept."""
 
 from typing import Any, Dict
 
 from thinc.api import Model
 
-# What a label that is added scores less, in log space, than the old ones' mean: where there is but
-# one, or all are alike, not even a rounding error may put it first.
+# How much lower a new label scores than the mean of the old labels, in log space. So a rounding
+# error can't put it first, even if the old labels all score the same.
 BELOW_MEAN = 1.0
 
 
 def grow(model: Model[Any, Any], nO: int, n_axes: Dict[str, int]) -> None:
     """Set a layer's number of outputs. The parameters of an initialized layer become the first
-    corner of larger ones of zeros, or are cut to smaller ones; gradients, and what an optimizer
-    knows of them, start anew.
+    corner of larger arrays of zeros, or are cut to smaller ones. Gradients, and the optimizer's
+    averages of them, start anew.
 
     model (Model): The layer, changed in place.
     nO (int): The new number.
-    n_axes (Dict[str, int]): For each parameter that grows, how many of its first axes are outputs.
+    n_axes (Dict[str, int]): For each parameter that grows, the number of its first axes that are
+        outputs.
     """
     if model.has_dim("nO") and model.get_dim("nO") == nO:
         return

@@ -7,12 +7,12 @@ from thinc.types import Floats2d, Floats3d, Ints2d
 
 from .growth import BELOW_MEAN, grow
 
-# Vectors of the tokens as dependents (n_tokens, width); as heads, the root's after the last
-# token's (n_tokens + 1, width); for each token the rows of its heads (n_tokens, k).
+# Vectors of the tokens as dependents (n_tokens, width); vectors of the tokens as heads, and of the
+# root in the last row (n_tokens + 1, width); for each token the rows of its heads (n_tokens, k).
 InT = Tuple[Floats2d, Floats2d, Ints2d]
 
-# In prediction, tokens whose scores are computed at once: an array (tokens, labels, width) lies
-# between the two products, and beyond some thousand tokens it leaves the processor's cache.
+# The number of tokens whose labels are scored at a time in prediction. Between the two products is
+# an array (tokens, labels, width), which should fit in the processor's cache.
 _CHUNK = 1024
 
 
@@ -88,7 +88,7 @@ def init(
     model: Model[InT, Floats3d], X: Optional[InT] = None, Y: Optional[Floats3d] = None
 ) -> None:
     n_labels, width = model.get_dim("nO"), model.get_dim("nI")
-    # Zeros, for the reason given in arc_scorer.
+    # Zeros, as in arc_scorer.
     model.set_param("W", model.ops.alloc3f(n_labels, width, width))
     model.set_param("W_dep", model.ops.alloc2f(n_labels, width))
     model.set_param("W_head", model.ops.alloc2f(n_labels, width))
@@ -98,8 +98,8 @@ def init(
 def grow_label_scorer(model: Model[InT, Floats3d], n_labels: int) -> None:
     """Set the number of labels; an initialized layer grows and keeps what it has learned.
 
-    A new label starts below the mean of the old ones, so its score is never the highest. A score
-    of zero would be, wherever the old labels' happen to be negative: a softmax leaves that open.
+    A new label starts below the mean of the old labels, so that its score is never the highest. A
+    score of zero would be the highest wherever the scores of all old labels are negative.
 
     model (Model[InT, Floats3d]): The layer, changed in place.
     n_labels (int): The new number.

@@ -11,8 +11,8 @@ _EPS = 1e-8
 
 
 def LayerNorm(width: int) -> Model[Floats2d, Floats2d]:
-    """Shift and scale each row to a mean of 0 and a variance of 1, then by learned weights: as
-    thinc's layer, whose parameters it has, up to rounding.
+    """Shift and scale each row to a mean of 0 and a variance of 1, then by learned weights. Output
+    and parameters are those of thinc's layer, up to rounding.
 
     width (int): The number of columns.
     RETURNS (Model[Floats2d, Floats2d]): (n, width) to (n, width).

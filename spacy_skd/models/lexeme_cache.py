@@ -1,4 +1,4 @@
-"""spacy-skd.LexemeCache.v1: a context-free embedding layer, its output remembered by lexeme."""
+"""spacy-skd.LexemeCache.v1: a context-free embedding layer that keeps an output for each lexeme."""
 
 from itertools import repeat
 from threading import Lock
@@ -10,8 +10,8 @@ from spacy.tokens import Doc
 from thinc.api import Model
 from thinc.types import Floats2d
 
-# Mixes the attributes of a token into one key of 64 bits, odd so that no bit is lost. Most are
-# hashes of 64 bits themselves.
+# Mixes the attributes of a token into one key of 64 bits. Odd, so that no bit is lost. Most
+# attributes are hashes of 64 bits already.
 _MIX = numpy.uint64(0x9E3779B97F4A7C15)
 
 
@@ -20,24 +20,23 @@ def LexemeCache(
 ) -> Model[List[Doc], List[Floats2d]]:
     """Compute an embedding once for each lexeme instead of once for each token, in prediction.
 
-    The first layers of a tok2vec (hash embedding, static vectors, and what mixes them) look at one
-    token at a time. The output is that of the layer, up to the rounding of a matrix product, whose
-    last bits may depend on how many rows it has.
+    The first layers of a tok2vec (hash embedding, static vectors, and the layer that mixes them)
+    read one token at a time. The output is that of the layer, up to the rounding of a matrix
+    product, which may depend on the number of rows.
 
-    A lexeme is a word with the values of the attributes that the layer reads: `gonna` and `don't`
-    are made of words that occur with other norms elsewhere. What is remembered is never written to
-    disk, copied or pickled. It is dropped when a parameter or the table of vectors is replaced (by
-    `from_disk`, `from_bytes`, `use_params`, a move to a GPU) or vectors are added. Training changes
-    parameters in place: a layer that has been trained remembers nothing from then on, until it is
-    loaded or copied. That a row of the table of vectors is changed in place goes unnoticed.
+    A lexeme is a word with the values of the attributes that the layer reads. Embeddings are never
+    saved, copied or pickled. They are dropped when a parameter or the table of vectors is replaced
+    (by `from_disk`, `from_bytes`, `use_params`, a move to a GPU) or vectors are added. Training
+    changes parameters in place: a layer that has been trained keeps nothing until it is loaded or
+    copied. A row of the table of vectors that is changed in place is not noticed.
 
     embed (Model[List[Doc], List[Floats2d]]): An embedding layer such as spacy.MultiHashEmbed.v2 or
         spacy.CharacterEmbed.v2.
-    max_lexemes (int): When there are more, all are forgotten. Each takes a row as wide as the
-        embedding, and some hundred bytes.
-    RETURNS (Model[List[Doc], List[Floats2d]]): The same, remembering.
-    RAISES (ValueError): By `initialize`, if a token's embedding changes with those around it; at
-        once, if max_lexemes is less than 1.
+    max_lexemes (int): The number of lexemes at which all are dropped. Each takes a row as wide as
+        the embedding, and some hundred bytes.
+    RETURNS (Model[List[Doc], List[Floats2d]]): The layer with the cache.
+    RAISES (ValueError): If max_lexemes is less than 1. By `initialize`: if a token's embedding
+        depends on the tokens around it.
     """
     if max_lexemes < 1:
         raise ValueError(f"The lexemes of a LexemeCache are {max_lexemes}, but must be 1 or more.")
@@ -52,10 +51,10 @@ def LexemeCache(
 
 
 class LexemeMemory:
-    """Embeddings of lexemes. An attribute of its layer that thinc does not serialize; empty when
-    copied.
+    """The embeddings of lexemes, an attribute of the layer that thinc does not serialize. Copies
+    are empty.
 
-    max_lexemes (int): How many it holds.
+    max_lexemes (int): The maximum number of lexemes.
     """
 
     def __init__(self, max_lexemes: int) -> None:
@@ -76,41 +75,41 @@ class LexemeMemory:
     def forget(self, made_with: Tuple[Any, ...] = ()) -> None:
         """Drop all embeddings.
 
-        made_with (Tuple[Any, ...]): What those to come are made with.
+        made_with (Tuple[Any, ...]): The objects that the next embeddings are computed with.
         """
         self._made_with = made_with
         self._row_of: Dict[int, int] = {}
         self._rows: Any = None
 
     def is_made_with(self, made_with: Tuple[Any, ...]) -> bool:
-        """RETURNS (bool): Whether the embeddings are made with these very objects."""
+        """RETURNS (bool): Whether the embeddings were computed with these very objects."""
         return len(made_with) == len(self._made_with) and all(
             a is b or (isinstance(a, int) and a == b)
             for a, b in zip(made_with, self._made_with, strict=True)
         )
 
     def rows_of(self, keys: numpy.ndarray) -> numpy.ndarray:
-        """RETURNS (ndarray): int, (n,): each lexeme's row, -1 for none."""
+        """RETURNS (ndarray): int, (n,); the row of each lexeme, -1 for none."""
         rows = map(self._row_of.get, keys.tolist(), repeat(-1))
         return numpy.fromiter(rows, dtype="i8", count=len(keys))
 
     def add(self, keys: numpy.ndarray, embeddings: Any, xp: Any) -> None:
-        """Remember lexemes that are not there.
+        """Add the embeddings of new lexemes.
 
-        keys (ndarray): uint64, (n,), no two the same.
+        keys (ndarray): uint64, (n,), all different.
         embeddings (Floats2d): (n, width).
         xp (Any): The array module.
         """
         first, end = len(self), len(self) + len(keys)
         if self._rows is None:
-            # Memory that is not written to is not taken yet, on a CPU.
+            # On a CPU, memory is not allocated before it is written to.
             shape = (self.max_lexemes, embeddings.shape[1])
             self._rows = xp.zeros(shape, dtype=embeddings.dtype)
         self._rows[first:end] = embeddings
         self._row_of.update(zip(keys.tolist(), range(first, end), strict=True))
 
     def take(self, rows: numpy.ndarray, xp: Any) -> Floats2d:
-        """RETURNS (Floats2d): (n, width): a copy of these rows."""
+        """RETURNS (Floats2d): (n, width), a copy of these rows."""
         taken: Floats2d = self._rows[xp.asarray(rows)]
         return taken
 
@@ -136,9 +135,9 @@ def forward(
 def _remember(
     memory: LexemeMemory, embed: Model[List[Doc], List[Floats2d]], docs: List[Doc]
 ) -> Optional[Any]:
-    """The embeddings of all tokens; those that are new are computed.
+    """Look up the embeddings of all tokens. Embeddings of new lexemes are computed and added.
 
-    RETURNS (Optional[Floats2d]): (n_tokens, width), or None where they can't be had by lexeme.
+    RETURNS (Optional[Floats2d]): (n_tokens, width). None if they can't be looked up by lexeme.
     """
     if not any(len(doc) for doc in docs) or any(doc.vocab is not docs[0].vocab for doc in docs):
         return None
@@ -160,7 +159,7 @@ def _remember(
             break
         memory.forget(made_with)
     else:
-        return None  # of this batch alone there are too many
+        return None  # too many in this batch alone
     doc = _doc_of(docs[0], attrs, values[unknown[first]])
     if doc is None:
         return None
@@ -169,7 +168,8 @@ def _remember(
 
 
 def _made_with(embed: Model[Any, Any], doc: Doc) -> Tuple[Any, ...]:
-    """The objects that embeddings are made with: parameters, and vectors with their number."""
+    """RETURNS (Tuple[Any, ...]): The objects that embeddings are computed with: parameters, and the
+    vectors with their number."""
     parts = [
         node.get_param(name)
         for node in embed.walk()
@@ -181,7 +181,8 @@ def _made_with(embed: Model[Any, Any], doc: Doc) -> Tuple[Any, ...]:
 
 
 def _attributes(embed: Model[Any, Any], doc: Doc) -> List[Union[int, str]]:
-    """The attributes of a token that tell its embedding: its word, and what the layer reads."""
+    """RETURNS (List[Union[int, str]]): The attributes that decide a token's embedding: the word,
+    and those that the layer reads."""
     names: List[Union[int, str]] = [ORTH]
     for node in embed.walk():
         if node.name == "extract_features":
@@ -192,15 +193,15 @@ def _attributes(embed: Model[Any, Any], doc: Doc) -> List[Union[int, str]]:
 
 
 def _doc_of(doc: Doc, attrs: List[Union[int, str]], values: Any) -> Optional[Doc]:
-    """A doc of tokens with certain attributes.
+    """Make a doc of tokens with certain attributes.
 
     doc (Doc): A doc of the same vocab.
     attrs (List[int]): The attributes, ORTH first.
     values (ndarray): uint64, (n, n_attrs).
-    RETURNS (Optional[Doc]): The doc; None where an attribute can't be set.
+    RETURNS (Optional[Doc]): The doc. None if an attribute can't be set.
     """
     made = Doc(doc.vocab, words=values[:, 0].tolist())
-    # Those of the word itself are there; others, such as a norm, belong to the token.
+    # Attributes of the word are set already. Others, such as a norm, belong to the token.
     differs = (made.to_array(attrs).reshape(values.shape) != values).any(axis=0)
     if differs.any():
         made.from_array([a for a, d in zip(attrs, differs) if d], values[:, differs])
@@ -211,7 +212,7 @@ def _doc_of(doc: Doc, attrs: List[Union[int, str]], values: Any) -> Optional[Doc
 
 def _no_backprop(d_embedded: List[Floats2d]) -> Any:
     raise ValueError(
-        "A LexemeCache can't be trained by what it has given in prediction: use `begin_update`."
+        "The output of a LexemeCache in prediction has no gradient: use `begin_update`."
     )
 
 
@@ -229,16 +230,16 @@ def init(
 
 
 def _check_context_free(embed: Model[List[Doc], List[Floats2d]], doc: Doc) -> None:
-    """Whether tokens keep their embeddings in reverse order."""
+    """RAISES (ValueError): If tokens have other embeddings in reverse order."""
     attrs = _attributes(embed, doc)
     values = doc.to_array(attrs).reshape(-1, len(attrs))
     reverse = _doc_of(doc, attrs, values[::-1])
     if not len(doc) or reverse is None:
         return
-    expected, found = embed.predict([doc])[0], embed.predict([reverse])[0][::-1]
-    if not embed.ops.xp.allclose(expected, found, rtol=1e-3, atol=1e-4):
+    expected, in_reverse = embed.predict([doc])[0], embed.predict([reverse])[0][::-1]
+    if not embed.ops.xp.allclose(expected, in_reverse, rtol=1e-3, atol=1e-4):
         raise ValueError(
-            f'A LexemeCache can\'t go around the layer "{embed.name}": what it gives for a token '
+            f'A LexemeCache can\'t go around the layer "{embed.name}": the embedding of a token '
             "depends on the tokens around it. Put it around the embedding alone, which is `embed` "
             "of spacy.Tok2Vec.v2."
         )

@@ -1,4 +1,4 @@
-"""spacy-skd.RecurrentEncoder.v1: windows and recurrences in turns, for the encoder of a tok2vec."""
+"""spacy-skd.RecurrentEncoder.v1: windows and recurrences in turn, as the encoder of a tok2vec."""
 
 from typing import Any, Callable, List, Tuple
 
@@ -24,21 +24,21 @@ from .layer_norm import LayerNorm
 def RecurrentEncoder(
     width: int, depth: int, window_size: int = 1, maxout_pieces: int = 3, reach: int = 32
 ) -> Model[List[Floats2d], List[Floats2d]]:
-    """Encode context by blocks of two layers each: one that looks at a window around a token, as
-    those of spacy.MaxoutWindowEncoder.v2, and one that carries information along the text in both
-    directions (GatedRecurrence). Each has a residual connection and layer normalization.
+    """Encode context by blocks of two layers: one reads a window around a token, as in
+    spacy.MaxoutWindowEncoder.v2, and one carries information along the text in both directions
+    (GatedRecurrence). Each has a residual connection and layer normalization.
 
-    A token's vector hangs on depth * (window_size + reach - 1) neighbours to each side and no more,
-    so that long docs can be encoded piece by piece. With the defaults a block multiplies 13 width^2
-    numbers for a token, where a layer of windows alone multiplies 9 width^2.
+    A token's vector depends on depth * (window_size + reach - 1) neighbours on each side, so that
+    long docs can be encoded in pieces. With the defaults, a block takes 13 width^2 multiplications
+    per token, and a layer of windows 9 width^2.
 
     width (int): The input and output width, an even number.
     depth (int): The number of blocks.
-    window_size (int): The number of words on either side that a window has.
+    window_size (int): The number of words on either side of a token in a window.
     maxout_pieces (int): The number of maxout pieces of a window's layer.
-    reach (int): The number of tokens that a recurrence remembers, a power of 2.
+    reach (int): The number of tokens that a state of a recurrence depends on, a power of 2.
     RETURNS (Model[List[Floats2d], List[Floats2d]]): The encoder.
-    RAISES (ValueError): If the width is odd, or the reach no power of 2.
+    RAISES (ValueError): If the width is odd, or the reach is not a power of 2.
     """
     if width % 2:
         raise ValueError(
@@ -66,7 +66,7 @@ def RecurrentEncoder(
 
 
 def _normalized_maxout(nO: int, nI: int, nP: int) -> Model[Floats2d, Floats2d]:
-    # As thinc's Maxout with normalize and dropout is made, but for the normalization.
+    # As thinc's Maxout with normalize and dropout, except for the normalization.
     return chain(chain(Maxout(nO=nO, nI=nI, nP=nP), LayerNorm(nO)), Dropout(0.0))
 
 
@@ -74,7 +74,7 @@ def forward(
     model: Model[List[Floats2d], List[Floats2d]], X: List[Floats2d], is_train: bool
 ) -> Tuple[List[Floats2d], Callable[[List[Floats2d]], List[Floats2d]]]:
     if not any(len(vectors) for vectors in X):
-        return X, lambda dY: dY  # thinc forgets the width of what is empty
+        return X, lambda dY: dY  # thinc loses the width of empty arrays
     return model.layers[0](X, is_train)
 
 

@@ -1,4 +1,4 @@
-"""spacy-skd.SpelledVectors.v1: static vectors of words that the table has not got, by spelling."""
+"""spacy-skd.SpelledVectors.v1: static vectors by spelling, for words that the table lacks."""
 
 from typing import Any, Callable, Dict, Iterator, List, Tuple, cast
 
@@ -9,11 +9,11 @@ from spacy.tokens import Doc
 from thinc.api import Model, Ops
 from thinc.types import Floats2d, Ragged
 
-# Of "<word>", so many characters each.
+# The number of characters of an n-gram of "<word>".
 _SHORTEST, _LONGEST = 3, 5
 
-# What comes before an n-gram in a table, lest it be taken for a word: Unicode keeps this character
-# out of texts.
+# Marks an n-gram in a table, so that no word has the same key. Unicode excludes this character from
+# texts.
 _MARK = "\ufdd0"
 
 
@@ -21,20 +21,19 @@ def SpelledVectors(
     embed: Model[List[Doc], List[Floats2d]], rate: float
 ) -> Model[List[Doc], List[Floats2d]]:
     """Give words that the table of static vectors lacks the mean of the vectors of their character
-    n-grams, in an embedding that mixes static vectors with others.
+    n-grams, in an embedding with static vectors.
 
-    `spacy skd vectors` puts n-grams into its tables, fitted to the vectors of words, as rows among
-    the others: any table without them gives such words zeros, as it does without this layer.
+    `spacy skd vectors` adds rows for n-grams to a table, fitted to the vectors of words. With a
+    table without n-grams such words get zeros, as without this layer.
 
-    A table that was made of the words of training texts has each of these. So that a tok2vec learns
-    how far spelling can be believed, and what to make of the rest of a token, random tokens are
-    spelled in training whether the table has them or not. (Kin: word dropout, Iyyer et al. 2015;
-    vectors from spelling, Pinter et al. 2017.)
+    A table made from the words of the training texts has all of these words. So that a tok2vec
+    learns how reliable spelled vectors are, random tokens are spelled in training even if the table
+    has them. (Related: word dropout, Iyyer et al. 2015; vectors from spelling, Pinter et al. 2017.)
 
     embed (Model[List[Doc], List[Floats2d]]): An embedding layer such as spacy.MultiHashEmbed.v2. It
-        is changed: its layer of static vectors is replaced, by one with the same parameter. Without
-        one it stays as it is.
-    rate (float): The probability that a token is spelled in training though the table has it.
+        is changed: its layer of static vectors, if there is one, is replaced by one with the same
+        parameter.
+    rate (float): The probability that a token in the table is spelled in training.
     RETURNS (Model[List[Doc], List[Floats2d]]): The embedding layer.
     RAISES (ValueError): If the rate is not a probability below 1.
     """
@@ -47,8 +46,7 @@ def SpelledVectors(
 
 
 def _spelled(static_vectors: Model[List[Doc], Ragged], rate: float) -> Model[List[Doc], Ragged]:
-    # By spaCy's own name, and with its parameter: what has been trained with one is read by the
-    # other.
+    # With the name and the parameter of spaCy's layer, so that each can load what the other saved.
     return Model(
         static_vectors.name,
         forward,
@@ -88,18 +86,18 @@ def forward(
 
 
 def _vectors(ops: Ops, docs: List[Doc], keys: numpy.ndarray, is_spelled: numpy.ndarray) -> Floats2d:
-    """RETURNS (Floats2d): (n_tokens, width): what the first doc's table has of words, or of their
-    n-grams."""
+    """RETURNS (Floats2d): (n_tokens, width); the vectors of words in the table of the first doc, or
+    those of their n-grams."""
     xp, table = ops.xp, cast(Any, docs[0].vocab.vectors)
     if getattr(table, "mode", None) != "default":
-        # floret's, and other kinds, have their own way with words that they don't know.
-        found: Any = ops.asarray2f(table.get_batch(keys))
-        found[xp.asarray(is_spelled)] = 0.0
-        return cast(Floats2d, found)
+        # Other kinds of tables, such as floret's, handle unknown words themselves.
+        vectors: Any = ops.asarray2f(table.get_batch(keys))
+        vectors[xp.asarray(is_spelled)] = 0.0
+        return cast(Floats2d, vectors)
     rows = numpy.array([table.key2row.get(key, -1) for key in keys.tolist()])
     missing = numpy.flatnonzero((rows < 0) | is_spelled)
     data: Any = ops.asarray2f(table.data)
-    found = data[xp.asarray(rows)]
+    vectors = data[xp.asarray(rows)]
     words, index = numpy.unique(keys[missing], return_inverse=True)
     stores = list({id(doc.vocab): doc.vocab.strings for doc in docs}.values())
     texts = [next(s[word] for s in stores if word in s) for word in words.tolist()]
@@ -110,12 +108,12 @@ def _vectors(ops: Ops, docs: List[Doc], keys: numpy.ndarray, is_spelled: numpy.n
         flat = xp.asarray(numpy.concatenate([rows_of[i] for i in some]))
         lengths = ops.asarray1i([len(rows_of[i]) for i in some])
         means[xp.asarray(some)] = ops.reduce_mean(data[flat], lengths)
-    found[xp.asarray(missing)] = means[xp.asarray(index)]
-    return cast(Floats2d, found)
+    vectors[xp.asarray(missing)] = means[xp.asarray(index)]
+    return cast(Floats2d, vectors)
 
 
 def ngrams(word: str) -> Iterator[str]:
-    """YIELDS (str): A word's n-grams, with what marks its beginning and its end."""
+    """YIELDS (str): The n-grams of a word, with marks for its beginning and end."""
     marked = f"<{word}>"
     for n in range(_SHORTEST, _LONGEST + 1):
         for i in range(len(marked) - n + 1):
@@ -123,17 +121,18 @@ def ngrams(word: str) -> Iterator[str]:
 
 
 def ngram_forms(ngram: str) -> Tuple[str, ...]:
-    """RETURNS (Tuple[str, ...]): An n-gram as it is in words that are capitalized."""
+    """RETURNS (Tuple[str, ...]): An n-gram in lower case, in capitals, and at the start of a
+    capitalized word."""
     return ngram, ngram.upper(), ngram[0] + ngram[1:].capitalize()
 
 
 def ngram_key(ngram: str) -> int:
-    """RETURNS (int): An n-gram's key in a table of vectors."""
+    """RETURNS (int): The key of an n-gram in a table of vectors."""
     key: int = get_string_id(_MARK + ngram)
     return key
 
 
 def ngram_rows(word: str, key2row: Dict[int, int]) -> List[int]:
-    """RETURNS (List[int]): The rows of those n-grams of a word that a table has."""
+    """RETURNS (List[int]): The rows of the n-grams of a word, as far as a table has them."""
     rows = (key2row.get(ngram_key(ngram)) for ngram in ngrams(word))
     return [row for row in rows if row is not None]

@@ -1,4 +1,4 @@
-"""What both heads do with the tok2vec under them."""
+"""What the models of both components do with their tok2vec."""
 
 from typing import List, Optional
 
@@ -8,12 +8,12 @@ from thinc.types import Floats2d
 
 
 def initialize_tok2vec(tok2vec: Model[List[Doc], List[Floats2d]], docs: Optional[List[Doc]]) -> int:
-    """Initialize a tok2vec and find out how wide its vectors are.
+    """Initialize a tok2vec and find the width of its vectors.
 
     tok2vec (Model[List[Doc], List[Floats2d]]): The layer, or a listener.
     docs (Optional[List[Doc]]): A sample, if there is one.
     RETURNS (int): The width.
-    RAISES (ValueError): If neither the layer nor the sample tells.
+    RAISES (ValueError): If neither the layer nor a sample shows the width.
     """
     tok2vec.initialize(X=docs)
     width = tok2vec.maybe_get_dim("nO")

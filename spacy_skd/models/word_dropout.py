@@ -1,4 +1,4 @@
-"""spacy-skd.WordDropout.v1: words of training that an embedding takes for ones it has never met."""
+"""spacy-skd.WordDropout.v1: hides words from an embedding in training, as if they were unknown."""
 
 from typing import Any, Callable, List, Tuple
 
@@ -13,36 +13,34 @@ from thinc.types import Floats2d, Ints2d
 def WordDropout(
     embed: Model[List[Doc], List[Floats2d]], rate: float, attr: str = "NORM"
 ) -> Model[List[Doc], List[Floats2d]]:
-    """Hide the words of random tokens in training from the rows that an embedding has for words by
-    their hashes.
+    """Hide the words of random tokens in training from the hashed rows of an embedding.
 
-    A word that training has not met gets rows that are those of other words, which is to say noise.
-    An embedding that is trained on words that it has met, all of them, leans on rows of their own:
-    on the rest of what it is given, such as static vectors and suffixes, it leans too little. So a
-    hidden word gets the rows of a random hash, as an unknown one does. (Kin: Iyyer et al. 2015;
-    Kiperwasser and Goldberg 2016.)
+    An unknown word gets the rows of other words, which are noise. An embedding that is trained on
+    known words only relies on their rows too much, and too little on the rest of its input, such as
+    static vectors and suffixes. So a hidden word gets the rows of a random hash, as an unknown word
+    does. (Related: Iyyer et al. 2015; Kiperwasser and Goldberg 2016.)
 
     embed (Model[List[Doc], List[Floats2d]]): An embedding layer such as spacy.MultiHashEmbed.v2. It
         is changed: the layer that extracts its features is replaced.
     rate (float): The probability that a token's word is hidden in training.
-    attr (str): The feature that tells the word.
+    attr (str): The feature that identifies the word.
     RETURNS (Model[List[Doc], List[Floats2d]]): The embedding layer.
-    RAISES (ValueError): If the rate is not a probability below 1, or the embedding has no such
+    RAISES (ValueError): If the rate is not a probability below 1, or the embedding lacks the
         feature.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"The rate of WordDropout is {rate}, but has to be from 0 to below 1.")
     extractors = [node for node in embed.walk() if node.name == "extract_features"]
-    having = [node for node in extractors if _id(attr) in map(_id, node.attrs["columns"])]
-    if not having:
-        found = [column for node in extractors for column in node.attrs["columns"]]
+    with_attr = [node for node in extractors if _id(attr) in map(_id, node.attrs["columns"])]
+    if not with_attr:
+        features = [column for node in extractors for column in node.attrs["columns"]]
         raise ValueError(
             f'WordDropout is to hide "{attr}", which is none of the features of the layer '
-            f'"{embed.name}" ({found}): name one of these.'
+            f'"{embed.name}" ({features}): name one of these.'
         )
-    for node in having:
+    for node in with_attr:
         column = [_id(name) for name in node.attrs["columns"]].index(_id(attr))
-        # By spaCy's own name: what has been trained with one is read by the other.
+        # With the name of spaCy's layer, so that each can load what the other saved.
         attrs = {**node.attrs, "column": column, "rate": rate}
         embed.replace_node(node, Model(node.name, forward, attrs=attrs))
     return embed

@@ -25,7 +25,7 @@ from .token_vectors import TokenVectors
 
 # The scores of a model with a loss.
 Scores = Union[ChainScores, ArcScores]
-# The scores of a teacher's component.
+# The scores that a teacher's component gives a student, after `TeacherPipe.to_scores`.
 TeacherScores = Union[ChainScores, ChainSequences, ArcScores]
 # The scores that a student's chain can be compared with.
 TeacherChain = Union[ChainScores, FinerChainScores, ChainSequences]

@@ -149,6 +149,9 @@ class ArcScores(TeacherOutput):
         return replace(self, **arrays, arcs=[to_numpy(a) for a in self.arcs])
 
     def _split(self, tokens: List[slice], prune: bool) -> List[Entry]:
+        """See TeacherOutput.split. `starts`, `heads` and `starts_at`, where sentences start;
+        `arcs`, the blocks of the sentences, or the rows `arc_*` of `prune_rows`; `labels`, or
+        the rows `label_*` and `n_labels`."""
         starts, heads, labels = map(to_numpy, (self.starts, self.heads, self.labels))
         is_start = numpy.zeros((len(starts),), dtype=bool)
         for group in self.groups:

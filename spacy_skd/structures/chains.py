@@ -123,6 +123,8 @@ class ChainScores(TeacherOutput):
         return {name: to_numpy(getattr(self, name)) for name in _SHARED}
 
     def _split(self, tokens: List[slice], prune: bool) -> List[Entry]:
+        """See TeacherOutput.split. `highest`: the highest emission of each token; `emissions`:
+        the distances of all emissions from it."""
         highest, emissions = halve_rows(to_numpy(self.emissions))
         return [{"highest": highest[t], "emissions": emissions[t]} for t in tokens]
 

@@ -16,15 +16,15 @@ _FURTHEST = 65504.0
 
 
 def prune_rows(scores: numpy.ndarray, mask: numpy.ndarray, keep: int) -> Dict[str, numpy.ndarray]:
-    """Rows of scores as their highest ones.
+    """Keep the highest scores of each row.
 
-    scores (ndarray): (..., n_classes), at least one.
-    mask (ndarray): bool, (..., n_classes); the classes that there are.
-    keep (int): How many are kept.
-    RETURNS (Dict[str, ndarray]): `highest`, (...), float32; `values`, (..., keep), float16, the
-        distances of the kept from it; `index`, (..., keep), which they are, one of them several
-        times where there are fewer; `rest`, (...), float16: the distance of a score that, put in
-        the place of each of the others, leaves the sum of their exp as it was.
+    scores (ndarray): (..., n_classes), at least one class.
+    mask (ndarray): bool, (..., n_classes); False for classes that do not exist.
+    keep (int): The number of scores to keep.
+    RETURNS (Dict[str, ndarray]): `highest`, (...), float32. `values`, (..., keep), float16: the
+        distances of the kept scores from the highest. `index`, (..., keep): the classes of the kept
+        scores; one is repeated if there are fewer classes. `rest`, (...), float16: the distance of
+        a score that can replace each of the others without changing the sum of their exponentials.
     """
     masked = numpy.where(mask, scores.astype("f8"), -numpy.inf)
     highest = masked.max(-1)
@@ -51,36 +51,38 @@ def prune_rows(scores: numpy.ndarray, mask: numpy.ndarray, keep: int) -> Dict[st
 
 
 def restore_pruned_rows(pruned: Dict[str, numpy.ndarray], n_classes: int) -> numpy.ndarray:
-    """RETURNS (ndarray): (..., n_classes), float32, of the arrays that `prune_rows` gave."""
+    """RETURNS (ndarray): (..., n_classes), float32, from the arrays of `prune_rows`."""
     highest = pruned["highest"][..., None]
     rest = highest - pruned["rest"][..., None]
     scores = numpy.repeat(rest.astype("f"), n_classes, axis=-1)
-    # Padding repeats what a token of another sentence has.
+    # At padding, the index may be that of a longer sentence.
     index = pruned["index"].astype("i8").clip(0, max(n_classes - 1, 0))
     numpy.put_along_axis(scores, index, (highest - pruned["values"]).astype("f"), axis=-1)
     return scores
 
 
 def halve_rows(scores: numpy.ndarray) -> Tuple[numpy.ndarray, numpy.ndarray]:
-    """RETURNS (Tuple[ndarray, ndarray]): Of (n, n_classes), the highest of each row, float32, and
-    all distances from it, float16."""
+    """RETURNS (Tuple[ndarray, ndarray]): For rows (n, n_classes), the highest score of each,
+    float32, and the distances of all scores from it, float16."""
     highest = scores.max(-1) if scores.size else numpy.zeros((len(scores),))
     distance = highest[:, None].astype("f8") - scores
     return highest.astype("f"), distance.clip(0, _FURTHEST).astype("f2")
 
 
 def restore_halved_rows(highest: numpy.ndarray, distance: numpy.ndarray) -> numpy.ndarray:
+    """RETURNS (ndarray): (n, n_classes), float32, from the arrays of `halve_rows`."""
     return highest[:, None] - distance.astype("f")
 
 
 def in_few_bytes(array: numpy.ndarray) -> numpy.ndarray:
-    """RETURNS (ndarray): The same in a smaller type: indices into a doc, or labels."""
+    """RETURNS (ndarray): Indices in a smaller integer type, if they fit. Masks stay as they are."""
     if array.dtype == bool:
         return array
     return array.astype("i2" if array.max(initial=0) < 2**15 else "i4")
 
 
 def widen(array: numpy.ndarray, k: int, fill: int) -> numpy.ndarray:
+    """RETURNS (ndarray): An array (n, k', ...), padded to k columns."""
     missing = [(0, 0)] * array.ndim
     missing[1] = (0, k - array.shape[1])
     return numpy.pad(array, missing, constant_values=fill)

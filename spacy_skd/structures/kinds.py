@@ -1,4 +1,4 @@
-"""What a teacher's component can give a student, from most to least."""
+"""The kinds of scores that a teacher's component can give a student, the most informative first."""
 
 # Potentials of the sub-structures that the student scores too.
 POTENTIALS = "potentials"

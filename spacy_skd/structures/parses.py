@@ -74,6 +74,8 @@ class Parses(TeacherOutput):
         return self
 
     def _split(self, tokens: List[slice], prune: bool) -> List[Entry]:
+        """See TeacherOutput.split. `heads`, `labels`, `starts` and `log_probs`, a row for each
+        parse."""
         return split_rows({name: getattr(self, name) for name in _ROWS}, self.log_probs, tokens)
 
     @classmethod
@@ -85,17 +87,17 @@ class Parses(TeacherOutput):
 def arc_log_probs(
     parses: Parses, n_labels: int, n_heads: Optional[int], temperature: float
 ) -> ArcScores:
-    """The log probabilities of heads, of an arc's labels and of sentence starts: each analysis
-    gives its own to the arcs that it holds.
+    """Compute the log probabilities of heads, of the labels of arcs, and of sentence starts. The
+    probability of an arc is the sum of those of the parses with the arc.
 
-    Sentences are those of the most probable analysis. Others may have arcs across their ends: these
-    are left out, and the token's other arcs count for more.
+    Sentences are those of the most probable parse. Arcs of other parses across the ends of these
+    sentences are left out, and the token's other arcs get their share.
 
-    parses (Parses): The analyses.
-    n_labels (int): How many labels there are.
-    n_heads (Optional[int]): For how many of each token's most probable heads labels are given;
-        None for all that occur.
-    temperature (float): Divides the analyses' log probabilities.
+    parses (Parses): The parses.
+    n_labels (int): The number of labels.
+    n_heads (Optional[int]): The number of most probable heads of each token for which labels are
+        scored. None for all that occur.
+    temperature (float): Divides the log probabilities of parses.
     RETURNS (ArcScores): In numpy arrays, LOG_ZERO where the probability is zero.
     """
     lengths = numpy.asarray(parses.lengths)
@@ -113,7 +115,7 @@ def arc_log_probs(
     offset = (numpy.cumsum(lengths) - lengths)[doc]
     heads = numpy.where(parses.heads >= 0, parses.heads + offset, -1)
     is_root = heads == numpy.arange(n_tokens)
-    # -1 where an analysis has the arc go out of the sentence.
+    # -1 where the head is outside of the sentence.
     inside = (heads >= 0) & (first[heads] == first) if n_tokens else is_root
     position = numpy.where(is_root, 0, numpy.where(inside, heads - first + 1, -1))
     weights = weights * (position >= 0)
@@ -147,11 +149,11 @@ def _labels(
     n_labels: int,
     n_heads: Optional[int],
 ) -> Tuple[Any, Any]:
-    """Each token's most probable heads whose labels are known, (n_tokens, k), best first and -1 for
-    none, and the log probabilities of the labels of the arcs from these, (n_tokens, k, n_labels).
-    """
+    """RETURNS (Tuple[Any, Any]): The most probable heads of each token that have a label,
+    (n_tokens, k), best first and -1 for none; and the log probabilities of the labels of these
+    arcs, (n_tokens, k, n_labels)."""
     weights = weights * (parses.labels >= 0)
-    # Of analyses with the same head the first stands for all of them.
+    # The first of the parses with the same head stands for all of them.
     same = (position[:, None] == position[None]) & (weights[:, None] > 0) & (weights[None] > 0)
     stands_for = same.argmax(1)
     of_head = numpy.zeros_like(weights)
@@ -171,7 +173,7 @@ def _labels(
 
 
 def _log(probabilities: numpy.ndarray) -> Any:
-    # What remains of a difference of two may be anything.
+    # The difference of two probabilities has a rounding error.
     with numpy.errstate(divide="ignore"):
         likely = numpy.where(probabilities < _SMALLEST, 0.0, probabilities)
         return numpy.log(likely).clip(LOG_ZERO).astype("f")

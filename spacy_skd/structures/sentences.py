@@ -1,4 +1,4 @@
-"""The sentences of a batch, laid out in padded blocks of like length."""
+"""The sentences of a batch, laid out in padded blocks of similar length."""
 
 from functools import cached_property
 from typing import Any, List
@@ -8,10 +8,10 @@ from thinc.types import Ints2d
 
 
 class SentenceGroup:
-    """Sentences of like length, laid out in one padded block.
+    """Sentences of similar length, laid out in one padded block.
 
     starts (ndarray): int, (n_sents,); flat index of each sentence's first token.
-    lengths (ndarray): int, (n_sents,); tokens in each, at least 1. The block's width L is the
+    lengths (ndarray): int, (n_sents,); tokens in each, at least 1. The width L of the block is the
         longest.
     xp (module): The array module of the index arrays below.
 
@@ -53,9 +53,10 @@ class SentenceGroup:
 
 
 def spans_of_starts(is_start: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
-    """The sentences of docs.
+    """Find the sentences of docs.
 
-    is_start (ndarray): bool, (n_tokens,); where one starts, beside each doc's first token.
+    is_start (ndarray): bool, (n_tokens,); where sentences start. The first token of a doc always
+        starts one.
     lengths (ndarray): int, (n_docs,); tokens in each doc, which may be 0.
     RETURNS (ndarray): int, (n_sents, 2); flat start and end of each sentence.
     """
@@ -66,13 +67,13 @@ def spans_of_starts(is_start: numpy.ndarray, lengths: numpy.ndarray) -> numpy.nd
 
 
 def group_sentences(spans: numpy.ndarray, xp: Any = numpy) -> List[SentenceGroup]:
-    """Put sentences of like length together, so that little is computed for padding.
+    """Group sentences of similar length, so that little is computed for padding.
 
-    A group's longest sentence is at most a quarter, or four tokens, longer than its shortest.
+    The longest sentence of a group is at most a quarter, or four tokens, longer than the shortest.
 
     spans (ndarray): int, (n_sents, 2); flat start and end of each sentence, none empty.
     xp (module): The array module of the groups' index arrays.
-    RETURNS (List[SentenceGroup]): Shortest first; each sentence is in one of them.
+    RETURNS (List[SentenceGroup]): Shortest first. Each sentence is in one group.
     """
     lengths = spans[:, 1] - spans[:, 0]
     order = numpy.argsort(lengths, kind="stable")
@@ -89,7 +90,7 @@ def group_sentences(spans: numpy.ndarray, xp: Any = numpy) -> List[SentenceGroup
 
 
 def first_tokens(groups: List[SentenceGroup]) -> numpy.ndarray:
-    """For each token of a batch, the first token of its sentence.
+    """Find the first token of each token's sentence.
 
     groups (List[SentenceGroup]): The sentences; together they hold each token once.
     RETURNS (ndarray): int, (n_tokens,), flat indices.
@@ -103,13 +104,12 @@ def first_tokens(groups: List[SentenceGroup]) -> numpy.ndarray:
 
 
 def heads_in_sentences(heads: numpy.ndarray, groups: List[SentenceGroup]) -> numpy.ndarray:
-    """Turn heads to indices into the sentence.
+    """Turn heads into indices in the sentence.
 
-    heads (ndarray): int, (n_tokens,); flat indices, the token itself for a root, -1 for
-        none.
+    heads (ndarray): int, (n_tokens,); flat indices, the token itself for a root, -1 for none.
     groups (List[SentenceGroup]): The sentences.
     RETURNS (ndarray): int, (n_tokens,); 0 for the root, i + 1 for the sentence's token i, -1 for
-        none and for a head outside the sentence, if the sentence was split or is predicted.
+        none and for a head outside of the sentence, which was split or predicted.
     """
     first = first_tokens(groups)
     inside = (heads >= 0) & (first[heads] == first)

@@ -83,6 +83,7 @@ class ChainSequences(TeacherOutput):
         return self
 
     def _split(self, tokens: List[slice], prune: bool) -> List[Entry]:
+        """See TeacherOutput.split. `tags` and `log_probs`, a row for each sequence."""
         return split_rows({"tags": self.tags}, self.log_probs, tokens)
 
     @classmethod

@@ -15,13 +15,16 @@ OutputT = TypeVar("OutputT", bound="TeacherOutput")
 
 
 class TeacherOutput(ABC):
-    """The scores of a teacher's component for the docs of a batch. A kind of scores is a subclass.
+    """The output of a teacher's component for the docs of a batch, as a cache keeps it. A kind of
+    output is a subclass. Most are the scores that a student learns from; others are turned into
+    such scores, see `TeacherPipe.to_scores`.
 
     known (Optional[ndarray]): bool, (n_tokens,); False for tokens that the teacher says nothing
         about. None for a teacher that says something about all tokens.
     """
 
-    # The array of an entry that has one element per token, and the axis of the tokens.
+    # The name of an array of an entry that has an element for each token, and the axis of the
+    # tokens.
     token_array: ClassVar[Tuple[str, int]]
     known: Optional[numpy.ndarray]
 
@@ -49,7 +52,8 @@ class TeacherOutput(ABC):
 
     @abstractmethod
     def _split(self, tokens: List[slice], prune: bool) -> List[Entry]:
-        """RETURNS (List[Entry]): An entry for each doc, without `known`; see `split`."""
+        """RETURNS (List[Entry]): An entry for each doc, without `known`; see `split`. The names
+        of the arrays are part of the format of a cache."""
 
     @classmethod
     @abstractmethod
@@ -60,7 +64,7 @@ class TeacherOutput(ABC):
         """Split the scores of a batch by doc, for a cache.
 
         lengths (Sequence[int]): Tokens in each doc.
-        prune (bool): Keep only the most probable arcs and labels; otherwise keep all exactly.
+        prune (bool): Keep only the most probable arcs and labels of a parser; otherwise keep all.
         RETURNS (List[Entry]): An entry for each doc.
         """
         ends = numpy.cumsum(lengths).tolist()

@@ -57,6 +57,7 @@ class TokenVectors(TeacherOutput):
         return replace(self, vectors=to_numpy(self.vectors))
 
     def _split(self, tokens: List[slice], prune: bool) -> List[Entry]:
+        """See TeacherOutput.split. `vectors`, in half precision."""
         vectors = to_numpy(self.vectors).astype("f2")
         return [{"vectors": vectors[of_doc]} for of_doc in tokens]
 

@@ -65,6 +65,8 @@ def attach_teacher(
     first update. The callback removes its block from the pipeline's config, so that a saved student
     holds no trace of the teacher.
 
+    This function is long because all settings are described here.
+
     path (Optional[Union[Teachers, Dict[str, Teachers]]]): The teacher: the folder of a pipeline, or
         an installed package. A list: the average of several teachers. A dict: teachers by the name
         of the student's component.

@@ -12,7 +12,7 @@ PARSES = {"parser", "beam_parser", "biaffine_parser"}
 _ANNOTATION = {"TAG", "POS", "MORPH", "LEMMA", "DEP", "ENT_TYPE", "ENT_IOB", "SENT_START"}
 
 # Components that set neither entities nor sentences.
-_TAGS = {
+_NEITHER = {
     "tagger",
     "morphologizer",
     "lemmatizer",
@@ -48,7 +48,7 @@ def runs_before(config: Config, name: str) -> List[str]:
     upstream = [other for other in pipeline[: pipeline.index(name)] if other in runs]
     settings = {other: config["components"][other] for other in [*upstream, name]}
     factories = {other: block.get("factory", "") for other, block in settings.items()}
-    if not set(factories.values()) <= _TAGS | ENTITIES | _SENTENCES | ENCODERS:
+    if not set(factories.values()) <= _NEITHER | ENTITIES | _SENTENCES | ENCODERS:
         return upstream
     if any(_reads_annotation(block) for block in settings.values()):
         return upstream

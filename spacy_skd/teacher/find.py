@@ -21,9 +21,9 @@ def find(path: Optional[Union[str, Path]]) -> Path:
     folder = Path(path)
     if is_package(str(path)):  # first, as in `spacy.load`
         # A package's data is in a folder with the version in its name.
-        found = sorted(get_package_path(str(path)).glob("*/config.cfg"))
-        if found:
-            return found[0].parent
+        configs = sorted(get_package_path(str(path)).glob("*/config.cfg"))
+        if configs:
+            return configs[0].parent
     if not (folder / "config.cfg").exists() or not (folder / "meta.json").exists():
         raise ValueError(
             f'The teacher "{path}" is neither a folder with a trained pipeline (config.cfg, '

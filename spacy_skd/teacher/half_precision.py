@@ -10,26 +10,26 @@ from spacy.language import Language
 from thinc.api import Model
 from thinc.shims import PyTorchShim
 
-# The sides of a transformer's products, more or less, and how often one is timed.
+# The shape of the matrix products that are timed, about that of a transformer's, and the number of
+# rounds.
 _ROWS, _WIDTH, _ROUNDS = 256, 384, 3
 
 
 @cache
 def has_fast_bfloat16(device: str) -> bool:
-    """Whether products in bfloat16 are faster than in float32. Many a processor has no
-    instructions for them, and emulates them some sixty times slower: there is no telling but by
-    trying, which takes a few milliseconds.
+    """Find out whether products in bfloat16 are faster than in float32. Many CPUs have no
+    instructions for them, and emulate them about sixty times slower.
 
-    device (str): PyTorch's name of it, such as "cpu" or "cuda".
-    RETURNS (bool): For a CPU as measured, for CUDA by what the GPU is (Ampere or later); False for
-        any other device.
+    device (str): PyTorch's name of the device, such as "cpu" or "cuda".
+    RETURNS (bool): For a CPU as measured, which takes a few milliseconds. For CUDA, whether the GPU
+        is of the generation Ampere or later. False for any other device.
     """
     if device != "cpu":
         return device == "cuda" and torch.cuda.get_device_capability()[0] >= 8
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = (torch.ones(n, _WIDTH, dtype=dtype) for n in (_ROWS, _WIDTH))
-        a @ b  # the first one sets things up
+        a @ b  # a warm-up
         rounds = []
         for _ in range(_ROUNDS):
             start = time.perf_counter()
@@ -40,7 +40,7 @@ def has_fast_bfloat16(device: str) -> bool:
 
 
 def transformers_of(nlp: Language) -> List[Any]:
-    """RETURNS (List[torch.nn.Module]): A pipeline's PyTorch modules, each once."""
+    """RETURNS (List[torch.nn.Module]): The PyTorch modules of a pipeline, each once."""
     models = [getattr(pipe, "model", None) for _, pipe in nlp.components]
     nodes = [node for model in models if isinstance(model, Model) for node in model.walk()]
     shims = [shim for node in nodes for shim in node.shims if isinstance(shim, PyTorchShim)]
@@ -48,14 +48,14 @@ def transformers_of(nlp: Language) -> List[Any]:
 
 
 def use_bfloat16(nlp: Language) -> None:
-    """Run a pipeline's PyTorch modules, and nothing else in it, under bfloat16 autocast.
+    """Run the PyTorch modules of a pipeline under bfloat16 autocast.
 
-    Weights and gradients remain float32, and so does what the modules put out: numpy has no
-    bfloat16, and the sums and logarithms of the losses would suffer from it.
+    Weights, gradients and the modules' output remain float32: numpy has no bfloat16, and the losses
+    would lose precision.
 
-    nlp (Language): The pipeline; spacy-transformers and spacy-curated-transformers put their
-        models into PyTorch shims.
-    RAISES (ValueError): If there is none in it.
+    nlp (Language): The pipeline. spacy-transformers and spacy-curated-transformers put their models
+        into PyTorch shims.
+    RAISES (ValueError): If the pipeline has no such module.
     """
     modules = transformers_of(nlp)
     if not modules:

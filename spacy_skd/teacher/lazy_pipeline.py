@@ -98,8 +98,8 @@ class LazyPipeline:
             return self._read(names, stages, dict(zip(contents, examples)), contents)
 
     def _stages(self) -> List[Names]:
-        """RETURNS (List[Names]): The components that run before one of the components, and before
-        all of them; the shortest first."""
+        """RETURNS (List[Names]): The stages at which docs are kept, the shortest first: what
+        runs before each component, and what runs before all of them."""
         assert self.nlp is not None
         stages = list(self._before.values())
         same = [len(set(names)) == 1 for names in zip(*stages)]

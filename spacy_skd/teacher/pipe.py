@@ -33,6 +33,8 @@ class TeacherPipe(ABC):
     in_words: ClassVar[str]
     # The class of the output, which a cache keeps.
     output: ClassVar[Type[TeacherOutput]]
+    # Whether a cache may keep improbable classes less exactly.
+    prune = False
 
     name: str
     own_labels: Tuple[str, ...] = ()
@@ -47,11 +49,11 @@ class TeacherPipe(ABC):
 
     @classmethod
     def reads(cls, factory: str, accepts: FrozenSet[str]) -> bool:
-        """Find out whether to read a component in this way.
+        """Check whether this class is a way to read a component.
 
         factory (str): The factory of the teacher's component.
         accepts (FrozenSet[str]): The kinds of scores that the student's objective accepts.
-        RETURNS (bool): Whether this is the way.
+        RETURNS (bool): Whether it is.
         """
         return cls.factories is None or factory in cls.factories
 
@@ -74,9 +76,9 @@ class TeacherPipe(ABC):
 
     @abstractmethod
     def key(self) -> List[Any]:
-        """RETURNS (List[Any]): Numbers and strings that identify the output among all that the same
-        files of a teacher can give. Cached output is found by them, so that they must not change.
-        """
+        """RETURNS (List[Any]): Numbers and strings that distinguish the output from any other
+        output of the same files of a teacher. They are part of the keys of a cache, so a change
+        makes all old entries useless."""
 
     @abstractmethod
     def read(self, pipeline: LazyPipeline, docs: List[Doc]) -> Any:
@@ -92,7 +94,7 @@ class TeacherPipe(ABC):
         return self.output.average(members, 1.0)
 
     def complete(self, output: Any, nlp: Language, docs: List[Doc]) -> Any:
-        """Turn what `read` or `average` returned to the output that a cache keeps.
+        """Turn what `read` or `average` returned into the output that a cache keeps.
 
         output (Any): From `read` or `average`.
         nlp (Language): The first teacher's pipeline.
@@ -104,11 +106,6 @@ class TeacherPipe(ABC):
     def to_scores(self, output: Any) -> Any:
         """RETURNS (TeacherScores): The scores that a student learns from, for a batch's output."""
         return output
-
-    @property
-    def prune(self) -> bool:
-        """RETURNS (bool): Whether a cache may keep improbable classes less exactly."""
-        return False
 
     @property
     def about(self) -> str:

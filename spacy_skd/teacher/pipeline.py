@@ -136,7 +136,7 @@ class TeacherPipeline:
             self._digest = sha256(b"".join(member.digest() for member in self.members)).digest()
         common, *entries = self._cache.read(self._keys(pipe, [b"", *contents]))
         if common is None and entries:
-            # The common entry is made again with any entry.
+            # The common entry is missing: it is written again with any other entry.
             entries[0] = None
         return entries, common
 

@@ -162,27 +162,27 @@ def test_pruned_arcs_keep_the_probable_and_the_rest_s_share(drawn: Any, size: fl
     k = back.heads.shape[1]  # columns in which no token has a head are left out
     numpy.testing.assert_array_equal(back.heads, scores.heads[:, :k])
     assert (scores.heads[:, k:] == -1).all()
-    for group, mine, its in zip(back.groups, back.arcs, scores.arcs, strict=True):
-        _assert_pruned(mine, its, group.is_arc, keep=16)
+    for group, ours, theirs in zip(back.groups, back.arcs, scores.arcs, strict=True):
+        _assert_pruned(ours, theirs, group.is_arc, keep=16)
     if k:
         has_head = numpy.repeat((back.heads >= 0)[:, :, None], scores.labels.shape[2], axis=2)
         _assert_pruned(back.labels, scores.labels[:, :k], has_head, keep=16)
 
 
-def _assert_pruned(mine: Any, its: Any, mask: Any, keep: int) -> None:
+def _assert_pruned(ours: Any, theirs: Any, mask: Any, keep: int) -> None:
     rows = mask.any(-1)
-    mine, its = (numpy.where(mask, a, -numpy.inf)[rows].astype("f8") for a in (mine, its))
-    if not its.size:
+    ours, theirs = (numpy.where(mask, a, -numpy.inf)[rows].astype("f8") for a in (ours, theirs))
+    if not theirs.size:
         return
-    distance = its.max(1, keepdims=True) - its
+    distance = theirs.max(1, keepdims=True) - theirs
     kept = numpy.argsort(distance, axis=1, kind="stable")[:, :keep]
     close = numpy.take_along_axis(distance, kept, axis=1)
-    found = its.max(1, keepdims=True) - numpy.take_along_axis(mine, kept, axis=1)
+    actual = theirs.max(1, keepdims=True) - numpy.take_along_axis(ours, kept, axis=1)
     is_class = numpy.isfinite(close)
-    error = numpy.abs(found[is_class] - close[is_class])
+    error = numpy.abs(actual[is_class] - close[is_class])
     assert (error <= close[is_class] * 5e-4 + 1e-3).all()
     # The others together have the weight they had.
-    log_z = [numpy.logaddexp.reduce(a, axis=1) for a in (mine, its)]
+    log_z = [numpy.logaddexp.reduce(a, axis=1) for a in (ours, theirs)]
     numpy.testing.assert_allclose(*log_z, rtol=1e-3, atol=2e-3)
 
 
@@ -224,11 +224,11 @@ def test_equal_scores_with_a_cache_and_without(
     second = OpenTeacher(cnn_teacher, HEADS, path)
     for name, n_heads in (("ner", None), ("parser", 2), ("parser", None)):
         expected = plain.scores(name, examples, n_heads)
-        found = first.scores(name, examples, n_heads)
+        actual = first.scores(name, examples, n_heads)
         # What a cache holds is in half precision.
-        assert_same(found, expected, rtol=1e-3, atol=5e-3)
+        assert_same(actual, expected, rtol=1e-3, atol=5e-3)
         computed.clear()
-        assert_same(second.scores(name, examples, n_heads), found)
+        assert_same(second.scores(name, examples, n_heads), actual)
         assert computed == []
     assert second.pipeline._nlp is None  # the teacher has not even been loaded
     # Docs come in other batches: only what is new is read.
@@ -422,8 +422,8 @@ def test_a_full_disk(
     pages = cache._db.execute("PRAGMA page_count").fetchone()[0]
     cache._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.warns(UserWarning, match="cache .* disk that is full: new scores are not kept"):
-        found = teacher.scores("parser", examples, None)
-    assert_same(found, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
+        actual = teacher.scores("parser", examples, None)
+    assert_same(actual, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
     teacher.scores("parser", examples[:5], None)  # and says so once
     computed.clear()
     OpenTeacher(cnn_teacher, HEADS, path).scores("ner", examples[:3], None)
@@ -453,8 +453,8 @@ def test_a_cache_that_can_t_be_written(
     assert_same(teacher.scores("ner", examples[:3], None), expected)
     assert computed == []
     with pytest.warns(UserWarning, match="cache .* can't be written: new scores are not kept"):
-        found = teacher.scores("parser", examples, None)
-    assert_same(found, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
+        actual = teacher.scores("parser", examples, None)
+    assert_same(actual, OpenTeacher(cnn_teacher, HEADS).scores("parser", examples, None))
     assert list(file.parent.iterdir()) == [file] and file.read_bytes() == before
 
 

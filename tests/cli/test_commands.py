@@ -267,8 +267,8 @@ def test_text_that_training_does_not_come_to_is_not_read(cnn_teacher: Path, tmp_
     raw = ["--raw", texts, "--output", output, "--frequent", "0"]
     said = run("distill", cnn_teacher, *raw, *SHORT)
     assert "There is more text than training comes to" in said
-    found = ScoreCache(output / "teacher-scores.sqlite").holdings()
-    assert 0 < max(h.n_docs for h in found) < 500
+    actual = ScoreCache(output / "teacher-scores.sqlite").holdings()
+    assert 0 < max(h.n_docs for h in actual) < 500
 
 
 # What is held out
@@ -614,10 +614,10 @@ def test_shards_are_merged_by_being_put_together(
         run("skd", "cache", stock_teacher, corpus / "raw.spacy", texts, *shard)
         shutil.move(tmp_path / name, parts)
     expected = ScoreCache(whole).holdings()
-    found = ScoreCache(parts).holdings()
+    actual = ScoreCache(parts).holdings()
     # Of both components, and the vectors of what both listen to.
-    assert [h.n_docs for h in found] == [h.n_docs for h in expected] == [15, 15, 15]
-    assert [h.n_tokens for h in found] == [h.n_tokens for h in expected]
+    assert [h.n_docs for h in actual] == [h.n_docs for h in expected] == [15, 15, 15]
+    assert [h.n_tokens for h in actual] == [h.n_tokens for h in expected]
     info = run("skd", "cache", "--info", parts)
     assert str(stock_teacher) in info and "Bytes per token" in info
     # All of it is there: nothing is read when they are used together.

@@ -161,8 +161,8 @@ def test_report(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
     # Of entities and of arcs as many kinds, though there are more arcs.
     few = run(dev, *arguments, "--kinds", 2)
     assert few.count("entity, ") == few.count("arc, ") == 2
-    found = srsly.read_json(out)
-    teacher, student = found["pipelines"]["teacher"], found["pipelines"]["student"]
+    actual = srsly.read_json(out)
+    teacher, student = actual["pipelines"]["teacher"], actual["pipelines"]["student"]
     assert teacher["agreement"] == {"ents_f": 1.0, "dep_las": 1.0}
     assert student["agreement"]["ents_f"] < 0.5 < teacher["scores"]["ents_f"]
     # The kinds add up to spaCy's own scores.
@@ -175,7 +175,7 @@ def test_report(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
         # The student's lexicon, for its teacher's errors too.
         listed = [k["gold"] for k in pipeline["kinds"] if k["by"] == "word in the lexicon"]
         assert len(listed) == 2 and sum(listed) == arc["gold"]
-    assert found["worst"][0]["errors_more"] == max(w["errors_more"] for w in found["worst"])
+    assert actual["worst"][0]["errors_more"] == max(w["errors_more"] for w in actual["worst"])
     assert run(dev, cnn_teacher).count("against") == 0
     # As elsewhere in spaCy, a corpus may be a folder.
     (tmp_path / "train").mkdir()
@@ -184,7 +184,7 @@ def test_report(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> None:
     again = srsly.read_json(tmp_path / "folder.json")
     of_words, of_folder = (
         [kind for kind in report["worst"] if kind["by"] == "word seen in training"]
-        for report in (found, again)
+        for report in (actual, again)
     )
     assert of_words and of_words == of_folder
 

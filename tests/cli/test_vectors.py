@@ -78,8 +78,8 @@ def test_vectors_are_what_the_teacher_sees_of_a_word_alone(
             tok2vec = tok2vec.layers[0]
         numpy.testing.assert_allclose(tok2vec.predict([alone])[0][0], vector, rtol=1e-3, atol=1e-4)
     # The first components: distances are those of the raw vectors as far as six can tell.
-    found = numpy.stack([nlp.vocab[word].vector for word in listed])
-    assert numpy.isfinite(found).all() and len({row.tobytes() for row in found}) == 3
+    actual = numpy.stack([nlp.vocab[word].vector for word in listed])
+    assert numpy.isfinite(actual).all() and len({row.tobytes() for row in actual}) == 3
 
 
 def test_words_are_read_as_after_a_space(roberta_teacher: Path) -> None:
@@ -87,7 +87,7 @@ def test_words_are_read_as_after_a_space(roberta_teacher: Path) -> None:
     from transformers import RobertaTokenizerFast
 
     words = ["waved", "Ada", "n't", "zebra"]
-    found = WordReader(roberta_teacher, "ner", -1).read(words)
+    actual = WordReader(roberta_teacher, "ner", -1).read(words)
     nlp = spacy.load(roberta_teacher)
     transformer: Any = nlp.get_pipe("transformer")
     tok2vec: Any = nlp.get_pipe("ner").model.get_ref("tok2vec")  # type: ignore[attr-defined]
@@ -96,13 +96,13 @@ def test_words_are_read_as_after_a_space(roberta_teacher: Path) -> None:
         docs = [transformer(Doc(nlp.vocab, words=[word], spaces=[False])) for word in words]
         return numpy.concatenate(tok2vec.predict(docs))
 
-    assert not numpy.allclose(read_alone(), found, atol=1e-3)
+    assert not numpy.allclose(read_alone(), actual, atol=1e-3)
     # The library's own way: a tokenizer that puts a space before texts.
     folder = roberta_teacher.parent
     transformer.model.layers[0].shims[0]._hfmodel.tokenizer = RobertaTokenizerFast.from_pretrained(
         folder, add_prefix_space=True
     )
-    numpy.testing.assert_allclose(read_alone(), found, rtol=1e-3, atol=1e-4)
+    numpy.testing.assert_allclose(read_alone(), actual, rtol=1e-3, atol=1e-4)
 
 
 def test_words_are_read_as_after_a_space_by_curated_transformers(
@@ -121,9 +121,9 @@ def test_words_are_read_as_after_a_space_by_curated_transformers(
             return processor.encode_as_ids(text)
 
     encoder.attrs["byte_bpe_processor"] = Recorder()
-    found = reader.read(["waved", "Ada", "waved"])
+    actual = reader.read(["waved", "Ada", "waved"])
     assert sorted(set(texts)) == [" Ada", " waved"]
-    assert (found[0] == found[2]).all() and not numpy.allclose(found[0], found[1], atol=1e-3)
+    assert (actual[0] == actual[2]).all() and not numpy.allclose(actual[0], actual[1], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["transformer_teacher", "curated_teacher", "cnn_teacher"])
@@ -159,12 +159,12 @@ def test_a_student_sees_the_same_vectors_when_it_is_loaded(
     layer: Any = StaticVectors(2)
     doc = nlp("ADA ada Ada WAVED Waved wAvEd unheard")
     layer.initialize(X=[doc])
-    found = [layer.predict([doc]).data]
+    actual = [layer.predict([doc]).data]
     nlp.to_disk(tmp_path / "student")
     again = spacy.load(tmp_path / "student")
-    found.append(layer.predict([again(doc.text)]).data)
-    assert found[0][:6].any(axis=1).all() and not found[0][6].any()
-    numpy.testing.assert_array_equal(*found)
+    actual.append(layer.predict([again(doc.text)]).data)
+    assert actual[0][:6].any(axis=1).all() and not actual[0][6].any()
+    numpy.testing.assert_array_equal(*actual)
 
 
 def test_case_counts_where_the_teacher_tells_it(
@@ -314,8 +314,8 @@ def test_a_student_on_them(cnn_teacher: Path, corpus: Path, tmp_path: Path) -> N
     assert nodes[0].get_dim("nM") == 6
     nlp.to_disk(tmp_path / "student")
     expected = nlp("Ada waved at Paris")
-    found = spacy.load(tmp_path / "student")("Ada waved at Paris")
-    assert [t.head.i for t in found] == [t.head.i for t in expected]
+    actual = spacy.load(tmp_path / "student")("Ada waved at Paris")
+    assert [t.head.i for t in actual] == [t.head.i for t in expected]
 
 
 @pytest.mark.parametrize("name", ["cnn_teacher", "transformer_teacher"])
@@ -332,20 +332,20 @@ def test_words_that_are_not_listed_are_spelled(
     doc = nlp("zebra zebras Zebras ZEBRAS 12345")
     layer.initialize([doc])
     (static,) = [node for node in layer.walk() if node.name == "static_vectors"]
-    its, plural, title, upper, number = static.predict([doc]).data
+    theirs, plural, title, upper, number = static.predict([doc]).data
 
     def likeness(a: Any, b: Any) -> float:
         return float(a @ b / numpy.linalg.norm(a) / numpy.linalg.norm(b))
 
     assert not doc[1].has_vector and plural.any() and not number.any()
-    assert likeness(its, plural) > 0.9
+    assert likeness(theirs, plural) > 0.9
     if ignores_case:
         assert likeness(plural, title) > 0.9 and likeness(plural, upper) > 0.9
     # It comes with whatever the vectors come with.
     nlp.to_disk(tmp_path / "student")
     again = spacy.load(tmp_path / "student")
-    found = static.predict([again.make_doc(doc.text)]).data
-    numpy.testing.assert_array_equal(found, [its, plural, title, upper, number])
+    actual = static.predict([again.make_doc(doc.text)]).data
+    numpy.testing.assert_array_equal(actual, [theirs, plural, title, upper, number])
 
 
 @pytest.mark.parametrize("name", ["cnn_teacher", "transformer_teacher"])

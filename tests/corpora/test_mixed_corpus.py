@@ -117,9 +117,9 @@ def test_config_with_spacys_own_readers(nlp, tmp_path):
         """
     )
     (corpus,) = resolve_dot_names(config, ["corpora.train"])
-    found = {eg.reference.text.strip(): eg for eg in corpus(nlp)}
-    assert set(found) == {"Ann sleeps .", "Bob can't sleep.", "Eve is awake."}
-    is_annotated = [eg.reference.has_annotation("ENT_IOB") for eg in found.values()]
+    actual = {eg.reference.text.strip(): eg for eg in corpus(nlp)}
+    assert set(actual) == {"Ann sleeps .", "Bob can't sleep.", "Eve is awake."}
+    is_annotated = [eg.reference.has_annotation("ENT_IOB") for eg in actual.values()]
     assert sum(is_annotated) == 1
     assert registry.readers.get("spacy-skd.MixedCorpus.v1") is MixedCorpus
 
@@ -191,8 +191,8 @@ def test_annotated_sentence_stays_whole(nlp):
 def test_no_entity_is_cut(nlp):
     parts = list(cut(annotated(nlp, ents=[(4, 6), (11, 12)]), nlp, 7))
     assert lengths(parts) == [10, 5, 5]
-    found = [(e.text, e.label_) for part in parts for e in part.reference.ents]
-    assert found == [("w4 w5", "PER"), ("w11", "PER")]
+    actual = [(e.text, e.label_) for part in parts for e in part.reference.ents]
+    assert actual == [("w4 w5", "PER"), ("w11", "PER")]
 
 
 def test_no_entity_is_cut_inside_of_a_sentence(nlp):
@@ -200,9 +200,9 @@ def test_no_entity_is_cut_inside_of_a_sentence(nlp):
     doc.ents = [Span(doc, 4, 7, "PER"), Span(doc, 8, 14, "ORG")]
     parts = list(cut(Example(doc.copy(), doc), nlp, 5))
     assert lengths(parts) == [4, 4, 5, 1]
-    found = [(e.text, e.label_) for part in parts for e in part.reference.ents]
+    actual = [(e.text, e.label_) for part in parts for e in part.reference.ents]
     # One that is longer than a part is not annotated, as `as_doc` has it.
-    assert found == [("w4 w5 w6", "PER")]
+    assert actual == [("w4 w5 w6", "PER")]
 
 
 def test_spans_stay_where_they_are(nlp):
@@ -212,8 +212,8 @@ def test_spans_stay_where_they_are(nlp):
     eg.reference.spans["none"] = []
     parts = list(cut(eg, nlp, 12))
     groups = [part.reference.spans for part in parts]
-    found = [[(s.text, s.label_) for s in group["wrong"]] for group in groups]
-    assert found == [[("w1 w2", "ORG"), ("w8 w9", "PER")], [("w12", "")]]
+    actual = [[(s.text, s.label_) for s in group["wrong"]] for group in groups]
+    assert actual == [[("w1 w2", "ORG"), ("w8 w9", "PER")], [("w12", "")]]
     assert all(not group["none"] and "none" in group for group in groups)
 
 
@@ -306,9 +306,9 @@ def test_docs_without_spaces_get_none_between_them(nlp, spaces, text):
 def test_docs_of_a_mixture_are_joined(nlp):
     corpora = {"gold": lambda nlp: short_docs(nlp), "raw": reader_of("x", [3] * 50)}
     mixed = MixedCorpus(corpora, {"gold": 1, "raw": 1}, max_length=9, join_length=9)
-    found = list(mixed(nlp))
-    assert sum(lengths(found)) >= 200 and 3 < sum(lengths(found)) / len(found) < 9
-    assert max(lengths(found)) <= 9 + 3
+    actual = list(mixed(nlp))
+    assert sum(lengths(actual)) >= 200 and 3 < sum(lengths(actual)) / len(actual) < 9
+    assert max(lengths(actual)) <= 9 + 3
 
 
 def test_raw_texts_that_were_joined_are_cut(nlp):
@@ -343,8 +343,8 @@ def test_docs_between_others_are_joined_all_the_same(nlp):
     parsed = [eg.reference for eg in short_docs(nlp, 40)]
     for others in ([raw] * 40, [nothing] * 40):
         docs = [doc for pair in zip(parsed, others, strict=True) for doc in pair]
-        found = lengths(joined([Example(d.copy(), d) for d in docs], 40))
-        assert sum(found) == sum(map(len, docs)) and sum(found) / len(found) > 10
+        actual = lengths(joined([Example(d.copy(), d) for d in docs], 40))
+        assert sum(actual) == sum(map(len, docs)) and sum(actual) / len(actual) > 10
 
 
 def test_words_that_are_docs_keep_their_spaces(nlp):

@@ -32,8 +32,8 @@ def folder(tmp_path: Path) -> Path:
 def test_all_files_of_a_folder_are_read(folder: Path) -> None:
     nlp = spacy.blank("en")
     with pytest.warns(UserWarning, match='1 files are left out, such as "readme.md"'):
-        found = list(RawCorpus(folder)(nlp))
-    assert [eg.reference.text.strip() for eg in found] == [
+        actual = list(RawCorpus(folder)(nlp))
+    assert [eg.reference.text.strip() for eg in actual] == [
         "Ada sleeps",
         "can not",
         "One.",
@@ -41,21 +41,21 @@ def test_all_files_of_a_folder_are_read(folder: Path) -> None:
         "Three.",
         "Four.",
     ]
-    for eg in found:
+    for eg in actual:
         assert eg.predicted is not eg.reference
         for attr in ("ENT_IOB", "DEP", "HEAD", "SENT_START"):
             assert not eg.reference.has_annotation(attr)
-    assert [token.text for token in found[1].predicted] == ["can", "not"]
+    assert [token.text for token in actual[1].predicted] == ["can", "not"]
     assert len(list(RawCorpus(folder / "b.jsonl")(nlp))) == 2
 
 
-@pytest.mark.parametrize(("every", "found"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (9, [0])])
-def test_some_of_the_texts(tmp_path: Path, every: int, found: List[int]) -> None:
+@pytest.mark.parametrize(("every", "actual"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), (9, [0])])
+def test_some_of_the_texts(tmp_path: Path, every: int, actual: List[int]) -> None:
     # Over all files, however few texts each has
     for name, texts in (("a", [0, 1, 2]), ("b", [3, 4])):
         srsly.write_jsonl(tmp_path / f"{name}.jsonl", [{"text": str(i)} for i in texts])
     corpus = RawCorpus(tmp_path, every)
-    assert [eg.reference.text for eg in corpus(spacy.blank("en"))] == [str(i) for i in found]
+    assert [eg.reference.text for eg in corpus(spacy.blank("en"))] == [str(i) for i in actual]
 
 
 def test_folders_as_they_come(tmp_path: Path) -> None:
@@ -71,16 +71,16 @@ def test_folders_as_they_come(tmp_path: Path) -> None:
     (texts / "._c.txt").write_bytes(b"\x00\xff")
     (texts / "broken.txt").symlink_to("nowhere")
     (texts / "linked").symlink_to(elsewhere)
-    found = RawCorpus(texts)(spacy.blank("en"))
-    assert [eg.reference.text for eg in found] == ["Of Windows.", "Marked."]
+    actual = RawCorpus(texts)(spacy.blank("en"))
+    assert [eg.reference.text for eg in actual] == ["Of Windows.", "Marked."]
 
 
 def test_wrapped_lines_are_one_text(tmp_path: Path) -> None:
     text = "Ada Lovelace was the daughter of Lord Byron, the poet, whom she never knew. " * 3
     (tmp_path / "a.txt").write_text(textwrap.fill(text, 70) + "\n\nShort.\n", encoding="utf8")
     with pytest.warns(UserWarning, match=r"lines of .*a.txt are wrapped at 69 characters"):
-        found = list(RawCorpus(tmp_path)(spacy.blank("en")))
-    assert [eg.reference.text for eg in found] == [text.strip(), "Short."]
+        actual = list(RawCorpus(tmp_path)(spacy.blank("en")))
+    assert [eg.reference.text for eg in actual] == [text.strip(), "Short."]
 
 
 def test_nothing_to_read(folder: Path) -> None:

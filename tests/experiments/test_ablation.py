@@ -30,15 +30,15 @@ def layers_in(embed):
 
 
 def test_every_part_is_there_alone_and_left_out(ablation):
-    found = ablation.variants()
-    assert found[ablation.ALONE] == [] and found[ablation.WHOLE] == list(ablation.PARTS)
-    assert len({tuple(parts) for parts in found.values()}) == len(found) == 16
-    for parts in found.values():
+    actual = ablation.variants()
+    assert actual[ablation.ALONE] == [] and actual[ablation.WHOLE] == list(ablation.PARTS)
+    assert len({tuple(parts) for parts in actual.values()}) == len(actual) == 16
+    for parts in actual.values():
         # Without a teacher, raw text teaches nothing, and there is nothing to be told.
         assert not {ablation.RAW, ablation.PRETRAINING} & {*parts} or ablation.TEACHER in parts
         assert ablation.SPELLING not in parts or ablation.LEXICON in parts
     for part in ablation.PARTS:
-        assert any(name.startswith("- ") and part not in found[name] for name in found)
+        assert any(name.startswith("- ") and part not in actual[name] for name in actual)
 
 
 def test_the_whole_is_the_fast_student(ablation):
@@ -62,15 +62,15 @@ def test_what_is_left_out_is_gone(ablation):
     for name in ("ner", "parser"):
         assert nothing["components"][name]["distillation"] is None
     whole = ablation.make_config(FAST, ablation.PARTS, 100)
-    for mine, its in zip(encoders(nothing), encoders(whole), strict=True):
-        dropping, spelling, embed = layers_in(its["embed"])
-        assert mine["embed"]["embed"] == {**embed, "include_static_vectors": False}
+    for ours, theirs in zip(encoders(nothing), encoders(whole), strict=True):
+        dropping, spelling, embed = layers_in(theirs["embed"])
+        assert ours["embed"]["embed"] == {**embed, "include_static_vectors": False}
         assert dropping["@architectures"] == "spacy-skd.WordDropout.v1"
         assert spelling["@architectures"] == "spacy-skd.SpelledVectors.v1"
         assert embed["include_static_vectors"]
-        assert mine["encode"]["@architectures"] == "spacy.MaxoutWindowEncoder.v2"
-        assert mine["encode"]["depth"] == 2 * its["encode"]["depth"]
-        assert mine["encode"]["width"] == its["encode"]["width"]
+        assert ours["encode"]["@architectures"] == "spacy.MaxoutWindowEncoder.v2"
+        assert ours["encode"]["depth"] == 2 * theirs["encode"]["depth"]
+        assert ours["encode"]["width"] == theirs["encode"]["width"]
     taught = ablation.make_config(FAST, [ablation.TEACHER], 100)
     assert taught["corpora"]["train"]["@readers"] == "spacy.Corpus.v1"
     assert taught["components"]["ner"]["distillation"]
@@ -78,28 +78,28 @@ def test_what_is_left_out_is_gone(ablation):
     pretrained = ablation.make_config(FAST, [ablation.TEACHER, ablation.PRETRAINING], 100)
     assert pretrained.interpolate()["initialize"]["after_init"]["steps"] == 100
     listed = ablation.make_config(FAST, [ablation.LEXICON], 100)
-    for mine in encoders(listed):
-        assert mine["embed"]["embed"]["@architectures"] == "spacy.MultiHashEmbed.v2"
-        assert mine["embed"]["embed"]["include_static_vectors"]
+    for ours in encoders(listed):
+        assert ours["embed"]["embed"]["@architectures"] == "spacy.MultiHashEmbed.v2"
+        assert ours["embed"]["embed"]["include_static_vectors"]
     for part, layers in (
         (ablation.SPELLING, ["spacy-skd.WordDropout.v1", "spacy.MultiHashEmbed.v2"]),
         (ablation.WORD_DROPOUT, ["spacy-skd.SpelledVectors.v1", "spacy.MultiHashEmbed.v2"]),
     ):
         without = ablation.make_config(FAST, {*ablation.PARTS} - {part}, 100)
-        for mine in encoders(without):
-            assert [layer["@architectures"] for layer in layers_in(mine["embed"])] == layers
+        for ours in encoders(without):
+            assert [layer["@architectures"] for layer in layers_in(ours["embed"])] == layers
     for config in (nothing, taught, whole, listed):
         config.interpolate()
 
 
 def test_rows_tell_gains_and_losses(ablation, load_script):
     summarize = load_script("report").summarize
-    found = {
+    actual = {
         name: {"ents_f": summarize([0.01 * f + 0.001 * i for i in range(3)])}
         for name, f in ((ablation.ALONE, 50), ("+ a", 60), (ablation.WHOLE, 70), ("- a", 65))
     }
-    found["- b"] = found[ablation.WHOLE]
-    rows = {row[0]: row[1:] for row in ablation.make_rows(found)}
+    actual["- b"] = actual[ablation.WHOLE]
+    rows = {row[0]: row[1:] for row in ablation.make_rows(actual)}
     assert rows == {
         ablation.ALONE: ["50.1 ± 0.1", ""],
         "+ a": ["60.1 ± 0.1", "+10.0"],

@@ -47,13 +47,13 @@ def test_the_best_of_the_grid_is_trained_with_every_seed(load_script, tmp_path):
             of = {(0.5, 1.0): 0.3, (0.5, 2.0): 0.5, (0.9, 1.0): 0.4, (0.9, 2.0): 0.2}
             return [{"score": of[settings["weight"], settings["temperature"]]} for _ in seeds]
 
-    found = objectives.search(
+    actual = objectives.search(
         Runs("ner", tmp_path, {"search": 1, "seeds": 1}, []), "SubstructureKL", [3, 4, 5]
     )
-    assert found["chosen"] == {"weight": 0.5, "temperature": 2.0}
+    assert actual["chosen"] == {"weight": 0.5, "temperature": 2.0}
     assert [seeds for _, seeds in asked] == [[objectives.SEARCH_SEED]] * 4 + [[3, 4, 5]]
-    assert asked[-1][0] == found["chosen"]
-    assert sorted(row["score"] for row in found["grid"]) == [0.2, 0.3, 0.4, 0.5]
+    assert asked[-1][0] == actual["chosen"]
+    assert sorted(row["score"] for row in actual["grid"]) == [0.2, 0.3, 0.4, 0.5]
 
 
 def make_docs(vocab):
@@ -118,19 +118,19 @@ def test_train_score_time_and_table(task, load_script, folder, tmp_path, monkeyp
     table.main(
         [metrics], corpus=folder, teacher=teacher, readme=readme, output=output, batches=2, rounds=1
     )
-    found = srsly.read_json(output)[task]
-    assert table.UNCACHED in found["seconds"]
-    for name, parts in found["seconds"].items():
+    actual = srsly.read_json(output)[task]
+    assert table.UNCACHED in actual["seconds"]
+    for name, parts in actual["seconds"].items():
         assert set(parts) == set(table.PARTS)
         assert parts["encoder and heads"] > 0 and parts["gold loss"] > 0
         with_teacher = name != objectives.GOLD
         assert (parts["distillation loss"] > 0) == with_teacher
         assert (parts["teacher's scores"] > 0) == with_teacher
-    for scores in found["scores"].values():
+    for scores in actual["scores"].values():
         for metric in table.METRICS[task]:
             for against in ("gold", "teacher"):
                 assert 0 <= scores[against][metric]["mean"] <= 1
-    assert found["ratio"]["min"] <= found["ratio"]["median"] <= found["ratio"]["max"]
+    assert actual["ratio"]["min"] <= actual["ratio"]["median"] <= actual["ratio"]["max"]
     text = readme.read_text(encoding="utf8")
     for name in results["objectives"]:
         assert f"| {name} " in text

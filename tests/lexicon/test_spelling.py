@@ -29,13 +29,13 @@ def test_it_is_the_solution_of_least_squares(n_ngrams: int) -> None:
     for i, columns in enumerate(columns_of_words(words, {g: j for j, g in enumerate(listed)})):
         for column in columns:
             matrix[i, column] += 1 / len(columns)
-    found = numpy.stack([mean_of_ngrams(word, listed, vectors) for word in words])
-    numpy.testing.assert_allclose(found, matrix @ vectors, atol=1e-4)
+    actual = numpy.stack([mean_of_ngrams(word, listed, vectors) for word in words])
+    numpy.testing.assert_allclose(actual, matrix @ vectors, atol=1e-4)
     gram = matrix.T @ matrix + 1e-2 * numpy.eye(len(listed))
     exact = matrix @ numpy.linalg.solve(gram, matrix.T @ target)
-    numpy.testing.assert_allclose(found, exact, atol=0.05)
+    numpy.testing.assert_allclose(actual, exact, atol=0.05)
     numpy.testing.assert_allclose(
-        kept, 1 - ((found - target) ** 2).sum() / (target**2).sum(), atol=1e-4
+        kept, 1 - ((actual - target) ** 2).sum() / (target**2).sum(), atol=1e-4
     )
     assert n_ngrams == 7 or kept > 0.5
 

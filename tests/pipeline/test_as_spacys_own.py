@@ -176,13 +176,13 @@ def test_incorrect_spans_are_unlearned(
     examples: List[Example] = make_examples(nlp)
     train(nlp, examples, nlp.initialize(lambda: examples), steps=30)
 
-    def found() -> List[Any]:
+    def actual() -> List[Any]:
         doc = nlp(Doc(nlp.vocab, words="Ada Lovelace lives in London .".split()))
         return [(ent.start, ent.end, ent.label_) for ent in doc.ents]
 
-    assert span in found()
+    assert span in actual()
     train(nlp, [_no_entity(nlp, *span)] * 4, nlp.resume_training(), steps=20)
-    assert span not in found()
+    assert span not in actual()
 
 
 @pytest.mark.parametrize("factory", NERS)

@@ -161,9 +161,9 @@ def test_raw_text_is_enough_to_learn_what_the_teacher_does(
     # There is no other source of labels.
     assert pipe.labels == head.labels
     train(nlp, examples, nlp.create_optimizer(), steps=50)
-    found = [annotation(doc) for doc in nlp.pipe(plain_docs(nlp))]
+    actual = [annotation(doc) for doc in nlp.pipe(plain_docs(nlp))]
     with trained.select_pipes(enable=[name]):
-        assert found == [annotation(doc) for doc in trained.pipe(plain_docs(trained))]
+        assert actual == [annotation(doc) for doc in trained.pipe(plain_docs(trained))]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -235,10 +235,10 @@ def test_a_doc_of_which_the_teacher_says_nothing_is_learned_from_gold(
     assert_allclose(nothing.gradient.emissions, alone.gradient.emissions, atol=1e-6)
     # All but the last token of the second doc: its sequences can't be compared.
     head.end = sum(len(eg.reference) for eg in examples) - 1
-    found = learned(head, examples)
+    actual = learned(head, examples)
     rest = second if loss != "PosteriorKL" else (1 - weight) * second
-    assert found.distill > 0
-    assert found.gold == pytest.approx((1 - weight) * first + rest, rel=1e-5)
+    assert actual.distill > 0
+    assert actual.gold == pytest.approx((1 - weight) * first + rest, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +260,8 @@ def test_schemes_may_differ_where_scores_can_be_converted(
     examples = _without_gold(teacher, texts)
     nlp, _, _ = student("ner", examples, teacher=teacher, scheme=scheme)
     train(nlp, examples, nlp.create_optimizer(), steps=50)
-    found = [annotation(doc)[0] for doc in nlp.pipe(plain_docs(nlp))]
-    assert found == [annotation(doc)[0] for doc in teacher.pipe(plain_docs(teacher))]
+    actual = [annotation(doc)[0] for doc in nlp.pipe(plain_docs(nlp))]
+    assert actual == [annotation(doc)[0] for doc in teacher.pipe(plain_docs(teacher))]
 
 
 def test_what_cannot_work_is_refused_before_training(

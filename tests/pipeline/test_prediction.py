@@ -48,8 +48,8 @@ def test_pipe_takes_generators_and_contexts_and_several_processes(
     texts = ["Ada Lovelace lives in London . She likes it .", "", "New York City is big .", "Yes"]
     expected = [annotation(trained(text)) for text in texts]
     pairs = trained.pipe(((text, i) for i, text in enumerate(texts)), as_tuples=True)
-    found = [(annotation(doc), i) for doc, i in pairs]
-    assert found == [(one, i) for i, one in enumerate(expected)]
+    actual = [(annotation(doc), i) for doc, i in pairs]
+    assert actual == [(one, i) for i, one in enumerate(expected)]
     parallel = trained.pipe(iter(texts), n_process=2, batch_size=1)
     assert [annotation(doc) for doc in parallel] == expected
 

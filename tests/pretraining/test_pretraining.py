@@ -92,8 +92,8 @@ def test_progress_is_told_without_a_terminal(
     capsys: pytest.CaptureFixture,
 ) -> None:
     pretrained({"paths.teacher": str(cnn_teacher), "initialize.after_init.steps": 25}, text)
-    told = re.findall(r"\.\.\. (\d+) of 25 updates", capsys.readouterr().out)
-    assert [int(step) for step in told] == list(range(3, 26, 3))
+    message = re.findall(r"\.\.\. (\d+) of 25 updates", capsys.readouterr().out)
+    assert [int(step) for step in message] == list(range(3, 26, 3))
 
 
 def test_each_encoder_learns_where_components_have_their_own(
@@ -255,9 +255,9 @@ def test_tokens_that_are_not_the_teachers_have_no_vector() -> None:
         student_of=numpy.array([0, -1, 2, -1]),
         first_of=numpy.array([0, 1, 2, 2]),
     )
-    found: Any = vectors.aligned([tokens])
-    assert found.vectors[[0, 2], 0].tolist() == [0, 2]
-    assert found.known.tolist() == [True, False, True]
+    actual: Any = vectors.aligned([tokens])
+    assert actual.vectors[[0, 2], 0].tolist() == [0, 2]
+    assert actual.known.tolist() == [True, False, True]
 
 
 def test_a_teacher_without_token_vectors_is_passed_over(

@@ -64,9 +64,9 @@ def test_components_are_those_that_the_corpus_annotates(
         assert config["nlp"]["lang"] == "de"
         assert config["nlp"]["pipeline"] == [*before, *kept]
         assert set(config["components"]) == {*before, *kept}
-        found = config["training"]["score_weights"]
-        assert {key: found[key] for key in weights} == weights
-        assert sum(weight or 0 for weight in found.values()) == pytest.approx(1)
+        actual = config["training"]["score_weights"]
+        assert {key: actual[key] for key in weights} == weights
+        assert sum(weight or 0 for weight in actual.values()) == pytest.approx(1)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         f"{name}.cfg" for name in sorted(configs.NAMES)
     ]
@@ -110,10 +110,10 @@ def test_all_numbers_of_updates_are_multiplied(configs):
 
 
 def test_the_baseline_is_spacy_s_own(configs):
-    its = spacy.cli.init_config(lang="en", pipeline=["ner", "parser"], optimize="efficiency")
+    theirs = spacy.cli.init_config(lang="en", pipeline=["ner", "parser"], optimize="efficiency")
     ours = load_config(configs.SHIPPED / "baseline.cfg")
     for key in ("max_steps", "max_epochs", "patience", "eval_frequency", "dropout", "optimizer"):
-        assert ours["training"][key] == its["training"][key]
+        assert ours["training"][key] == theirs["training"][key]
 
 
 @pytest.mark.parametrize("rate,share", [(1.0, 0.5), (0.5, 0.7071), (0.25, 1.0), (0.1, 1.0)])
@@ -121,8 +121,8 @@ def test_wide_teachers_take_more_updates_of_a_small_corpus(configs, rate, share)
     none = {name: {} for name in configs.NAMES}
     made = configs.make_configs(spacy.blank("en"), {"ner"}, 1000, none, rate)
     shipped = load_config(configs.SHIPPED / "teacher.cfg")["training"]["max_steps"]
-    found = made["teacher"]["training"]["max_steps"]
-    assert found == pytest.approx(share * shipped, rel=0.01)
+    actual = made["teacher"]["training"]["max_steps"]
+    assert actual == pytest.approx(share * shipped, rel=0.01)
 
 
 def test_of_much_raw_text_some_is_read(configs):
@@ -211,13 +211,13 @@ def make(configs, tmp_path, docs, *arguments, lang="de"):
     path = write_corpus(tmp_path / "corpus.spacy", lang, docs)
     code, message = run(configs, tmp_path / "out", *[path] * 3, "--lang", lang, *arguments)
     assert code == 0, message
-    found = {name: load_config(tmp_path / "out" / f"{name}.cfg") for name in configs.NAMES}
-    return {name: config["corpora"]["train"] for name, config in found.items()}, found, message
+    actual = {name: load_config(tmp_path / "out" / f"{name}.cfg") for name in configs.NAMES}
+    return {name: config["corpora"]["train"] for name, config in actual.items()}, actual, message
 
 
 def test_docs_of_one_sentence_are_joined_in_training(configs, tmp_path):
     docs = [[SENTENCE]] * 99 + [[SENTENCE] * 2]
-    readers, found, message = make(configs, tmp_path, docs)
+    readers, actual, message = make(configs, tmp_path, docs)
     assert "Nearly all docs are one sentence" in message
     shipped = load_config(configs.SHIPPED / "baseline.cfg")["corpora"]["train"]
     for name, reader in readers.items():
@@ -226,10 +226,10 @@ def test_docs_of_one_sentence_are_joined_in_training(configs, tmp_path):
         gold = reader["corpora"]["gold"]
         assert {**gold, "augmenter": None} == {**shipped, "augmenter": None}
         assert ("raw" in reader["corpora"]) == (name in ("fast", "accurate"))
-        assert found[name]["corpora"]["dev"]["@readers"] == "spacy.Corpus.v1"
+        assert actual[name]["corpora"]["dev"]["@readers"] == "spacy.Corpus.v1"
     # As spaCy reads it
     nlp = spacy.blank("de")
-    config = found["teacher"].copy()
+    config = actual["teacher"].copy()
     config["paths"]["train"] = config["paths"]["dev"] = str(tmp_path / "corpus.spacy")
     (reader,) = resolve_dot_names(config.interpolate(), ["corpora.train"])
     read = list(reader(nlp))
@@ -271,12 +271,12 @@ def test_long_raw_texts_are_cut_for_those_who_read_them(configs, tmp_path):
 
 def test_tokenizers_are_the_languages_own(configs, tmp_path):
     words = ["艾", "睡", "了", "。"]
-    _, found, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
-    for config in found.values():
+    _, actual, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
+    for config in actual.values():
         assert config["nlp"]["tokenizer"]["@tokenizers"] == "spacy.zh.ChineseTokenizer"
         assert config["nlp"]["pipeline"][-1] == "parser"
     assert "100.0%" in message
-    nlp = spacy.util.load_model_from_config(found["baseline"])
+    nlp = spacy.util.load_model_from_config(actual["baseline"])
     assert [token.text for token in nlp.make_doc("睡了")] == ["睡", "了"]
 
 
@@ -284,10 +284,10 @@ def test_what_the_tokenizer_leaves_of_a_corpus_is_told(configs, tmp_path, monkey
     # Words of several characters, each of which is a token to spaCy's tokenizer
     monkeypatch.setattr(configs, "OTHERS", {})
     words = ["艾", "昨天", "睡觉", "喜欢", "。"]
-    _, found, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
+    _, actual, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
     assert "Of the heads of" in message and "40% are on tokens" in message
     assert "No parser is trained" in message
-    assert found["fast"]["nlp"]["pipeline"] == ["ner"]
+    assert actual["fast"]["nlp"]["pipeline"] == ["ner"]
     path = write_corpus(tmp_path / "corpus.spacy", "zh", [[["昨天", "睡觉"]] * 2] * 3)
     code, message = run(configs, tmp_path / "new", *[path] * 3, "--lang", "zh")
     assert code == 1 and "Of the heads of" in message and not (tmp_path / "new").exists()
@@ -296,10 +296,10 @@ def test_what_the_tokenizer_leaves_of_a_corpus_is_told(configs, tmp_path, monkey
 def test_texts_are_taken_apart_as_the_corpora_are(configs, tmp_path):
     pytest.importorskip("jieba")
     words = ["艾", "昨天", "睡觉", "喜欢", "。"]
-    _, found, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
+    _, actual, message = make(configs, tmp_path, [[words] * 2] * 3, lang="zh")
     assert "taken apart as the corpora are" in message and "jieba" in message
-    assert found["fast"]["nlp"]["pipeline"] == ["ner", "parser"]
-    nlp = spacy.util.load_model_from_config(found["baseline"], auto_fill=True)
+    assert actual["fast"]["nlp"]["pipeline"] == ["ner", "parser"]
+    nlp = spacy.util.load_model_from_config(actual["baseline"], auto_fill=True)
     assert [token.text for token in nlp.make_doc("昨天睡觉")] == ["昨天", "睡觉"]
 
 

@@ -97,8 +97,8 @@ def test_demo_is_all_of_the_workflow(workflow):
 
 def test_a_corpus_of_ones_own_is_dev_and_test_whatever_its_files_are_called():
     workflow = srsly.read_yaml(ROOT / "experiments" / "project.yml")  # variables as they stand
-    found = [words for _, words in scripts(workflow, "python", "scripts/evaluate.py")]
-    (words,) = (words for words in found if any("${vars.test}" in word for word in words))
+    actual = [words for _, words in scripts(workflow, "python", "scripts/evaluate.py")]
+    (words,) = (words for words in actual if any("${vars.test}" in word for word in words))
     assert {"dev=${vars.dev}", "test=${vars.test}"} < set(words)
 
 

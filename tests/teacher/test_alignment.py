@@ -62,15 +62,15 @@ def cut_texts(draw: st.DrawFn) -> Tuple[List[str], List[str]]:
 @settings(max_examples=100)
 @given(cut_texts())
 def test_the_same_characters_are_one_to_one(drawn: Tuple[List[str], List[str]]) -> None:
-    mine, its = drawn
-    tokens = map_tokens(doc_of(*mine), doc_of(*its))
+    ours, theirs = drawn
+    tokens = map_tokens(doc_of(*ours), doc_of(*theirs))
 
     def places(words: List[str]) -> List[Tuple[int, int]]:
         ends = numpy.cumsum([len(word) for word in words]).tolist()
         return [(end - len(word), end) for word, end in zip(words, ends)]
 
-    by_place = {place: i for i, place in enumerate(places(its))}
-    assert tokens.teacher_of.tolist() == [by_place.get(place, -1) for place in places(mine)]
+    by_place = {place: i for i, place in enumerate(places(theirs))}
+    assert tokens.teacher_of.tolist() == [by_place.get(place, -1) for place in places(ours)]
     for j, i in enumerate(tokens.student_of):
         assert i == -1 or tokens.teacher_of[i] == j
 
@@ -84,13 +84,13 @@ def _chain(n: int, k: int = 5) -> ChainScores:
 def test_chains() -> None:
     tokens = map_tokens(STUDENT, TEACHER)
     scores = _chain(8)
-    found: Any = scores.aligned([tokens])
-    assert found.lengths == [7]
-    for mine, its in enumerate(TEACHER_OF):
-        expected = scores.emissions[its] if its >= 0 else 0
-        numpy.testing.assert_array_equal(found.emissions[mine], expected)
+    actual: Any = scores.aligned([tokens])
+    assert actual.lengths == [7]
+    for ours, theirs in enumerate(TEACHER_OF):
+        expected = scores.emissions[theirs] if theirs >= 0 else 0
+        numpy.testing.assert_array_equal(actual.emissions[ours], expected)
     # Bigrams that are the teacher's: "a" at the start, and "b" after "a". "e" follows on others.
-    assert found.known.tolist() == [True, True, False, False, False, False, False]
+    assert actual.known.tolist() == [True, True, False, False, False, False, False]
     assert scores.aligned([map_tokens(TEACHER, TEACHER)]) is scores
     # The last one's potential has the end in it.
     short = _chain(2).aligned([map_tokens(doc_of("ab", "c"), doc_of("ab", "c"))])
@@ -100,9 +100,9 @@ def test_chains() -> None:
 def test_sequences() -> None:
     tags = numpy.arange(16).reshape(2, 8)
     given_ = ChainSequences(tags, numpy.zeros((2, 1)), [8])
-    found: Any = given_.aligned([map_tokens(STUDENT, TEACHER)])
-    assert found.tags.tolist() == [[0, 1, 0, 4, 0, 0, 7], [8, 9, 0, 12, 0, 0, 15]]
-    assert found.known.tolist() == [i >= 0 for i in TEACHER_OF]
+    actual: Any = given_.aligned([map_tokens(STUDENT, TEACHER)])
+    assert actual.tags.tolist() == [[0, 1, 0, 4, 0, 0, 7], [8, 9, 0, 12, 0, 0, 15]]
+    assert actual.known.tolist() == [i >= 0 for i in TEACHER_OF]
 
 
 def test_parses() -> None:
@@ -113,10 +113,10 @@ def test_parses() -> None:
     starts[:, [0, 4]] = True
     log_probs = numpy.log([[0.75], [0.25]])
     parses = Parses(heads, heads % 3, starts, log_probs, [8])
-    found: Any = parses.aligned([map_tokens(STUDENT, TEACHER)])
-    assert found.heads.tolist() == [[1, 1, -1, 3, -1, -1, -1], [1, 1, -1, 3, -1, -1, 3]]
-    assert numpy.flatnonzero(found.starts[0]).tolist() == [0, 3]
-    scores = arc_log_probs(found, 3, None, 1.0)
+    actual: Any = parses.aligned([map_tokens(STUDENT, TEACHER)])
+    assert actual.heads.tolist() == [[1, 1, -1, 3, -1, -1, -1], [1, 1, -1, 3, -1, -1, 3]]
+    assert numpy.flatnonzero(actual.starts[0]).tolist() == [0, 3]
+    scores = arc_log_probs(actual, 3, None, 1.0)
     assert scores.known is not None
     assert scores.known.tolist() == [True, True, False, True, False, False, True]
     # What the known analyses say of the last token is that its head is "e".
@@ -137,22 +137,22 @@ def test_arcs() -> None:
     labels: Any = rng.normal(size=(8, 2, 3)).astype("f")
     starts: Any = rng.normal(size=(8, 2)).astype("f")
     scores = ArcScores(starts, groups, arcs, heads, labels)
-    found: Any = scores.aligned([map_tokens(STUDENT, TEACHER)])
-    assert found.known.tolist() == [True, True, False, True, False, False, False]
-    sentences = {int(s): int(n) for g in found.groups for s, n in zip(g.starts, g.lengths)}
+    actual: Any = scores.aligned([map_tokens(STUDENT, TEACHER)])
+    assert actual.known.tolist() == [True, True, False, True, False, False, False]
+    sentences = {int(s): int(n) for g in actual.groups for s, n in zip(g.starts, g.lengths)}
     assert sentences == {0: 3, 3: 4}
     first: Any = next(
         block[g.starts.tolist().index(0)]
-        for g, block in zip(found.groups, found.arcs)
+        for g, block in zip(actual.groups, actual.arcs)
         if 0 in g.starts.tolist()
     )
-    its = arcs[0][groups[0].starts.tolist().index(0)]
-    assert first[0, 0] == its[0, 0] and first[0, 2] == its[0, 2]  # the root, and "b"
-    assert first[0, 3] <= its[0, [0, 2, 3, 4]].max() + LOG_ZERO + 1  # "cd", which it has not
+    theirs = arcs[0][groups[0].starts.tolist().index(0)]
+    assert first[0, 0] == theirs[0, 0] and first[0, 2] == theirs[0, 2]  # the root, and "b"
+    assert first[0, 3] <= theirs[0, [0, 2, 3, 4]].max() + LOG_ZERO + 1  # "cd", which it has not
     # Labels are those of heads that both have.
-    assert found.heads[[0, 1, 3, 6]].tolist() == [[2, 0], [0, 1], [0, -1], [-1, 1]]
-    numpy.testing.assert_array_equal(found.labels[[0, 1, 3, 6]], labels[[0, 1, 4, 7]])
-    numpy.testing.assert_array_equal(found.starts[[0, 1, 3, 6]], starts[[0, 1, 4, 7]])
+    assert actual.heads[[0, 1, 3, 6]].tolist() == [[2, 0], [0, 1], [0, -1], [-1, 1]]
+    numpy.testing.assert_array_equal(actual.labels[[0, 1, 3, 6]], labels[[0, 1, 4, 7]])
+    numpy.testing.assert_array_equal(actual.starts[[0, 1, 3, 6]], starts[[0, 1, 4, 7]])
 
 
 def test_a_text_of_which_the_teacher_has_no_token() -> None:

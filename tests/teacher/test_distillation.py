@@ -561,8 +561,8 @@ def test_get_teacher_student_loss(
     arrays = gradient.arcs if isinstance(gradient, ArcScores) else [gradient.emissions]
     assert all(abs(array).max() < 1e-5 for array in arrays)
     # As code for spaCy v4 does it: with what both models give.
-    its = teacher_pipe.model.predict(docs)
-    loss, gradient = pipe.get_teacher_student_loss(its, pipe.model.predict(docs))
+    theirs = teacher_pipe.model.predict(docs)
+    loss, gradient = pipe.get_teacher_student_loss(theirs, pipe.model.predict(docs))
     assert loss > 0
     if isinstance(gradient, ArcScores):
         # That a doc's first token starts a sentence is no matter of scores.

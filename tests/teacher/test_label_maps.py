@@ -55,11 +55,11 @@ def _entities(scheme: TagScheme, tags: Any) -> Any:
     st.integers(0, 2**32 - 1),
 )
 def test_labels_that_are_one_share_their_probability(
-    its: str, mine: str, labels: List[str], n: int, seed: int
+    theirs: str, ours: str, labels: List[str], n: int, seed: int
 ) -> None:
     """The student's sequences have the summed probability of those that they stand for."""
-    head: Any = Head(its, labels)
-    student = _student(mine, sorted(set(labels) - {""}), StructuralCE())
+    head: Any = Head(theirs, labels)
+    student = _student(ours, sorted(set(labels) - {""}), StructuralCE())
     rng = numpy.random.default_rng(seed)
     k = len(head.scheme)
     scores = ChainScores(
@@ -140,12 +140,12 @@ def test_a_map_in_the_config(
     examples = [gold.make_example(doc) for doc in gold.docs(nlp.vocab, ents=False, parse=False)]
     teacher = spacy.load(cnn_teacher)
     ner, parser = nlp.get_pipe("ner"), nlp.get_pipe("parser")
-    its: Any = ner.teacher.scores(examples)
-    mine: Any = ner.in_student_labels(its, ner.teacher)
+    theirs: Any = ner.teacher.scores(examples)
+    ours: Any = ner.in_student_labels(theirs, ner.teacher)
     index, own = ner.scheme.index, teacher.get_pipe("ner").scheme.index
     for prefix in "BILU":
         numpy.testing.assert_array_equal(
-            mine.emissions[:, index[f"{prefix}-PERSON"]], its.emissions[:, own[f"{prefix}-PER"]]
+            ours.emissions[:, index[f"{prefix}-PERSON"]], theirs.emissions[:, own[f"{prefix}-PER"]]
         )
     arcs: Any = parser.teacher.scores(examples)
     labels: Any = parser.in_student_labels(arcs, parser.teacher).labels

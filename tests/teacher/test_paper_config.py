@@ -36,8 +36,8 @@ def test_a_student_that_is_the_teacher_s_encoder_cut_to_its_first_layers(
     encoder = nlp.get_pipe("transformer").model.transformer
     assert encoder.config.num_hidden_layers == len(encoder.encoder.layer) == 3
     pretrained = AutoModel.from_pretrained(bert)
-    for mine, its in zip(encoder.encoder.layer, pretrained.encoder.layer):
-        for a, b in zip(mine.parameters(), its.parameters(), strict=True):
+    for ours, theirs in zip(encoder.encoder.layer, pretrained.encoder.layer):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             assert (torch2xp(a.detach()) == torch2xp(b.detach())).all()
     ner = nlp.get_pipe("ner")
     assert vars(ner.distillation) == {"transitions": False, "center": False, "label_heads": 4}

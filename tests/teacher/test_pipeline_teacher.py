@@ -367,12 +367,12 @@ def test_loading_and_reading_leave_the_random_generators_alone(
 
 
 def _weights(nlp: Language) -> Dict[str, Any]:
-    found = {}
+    actual = {}
     for name, pipe in nlp.pipeline:
         for i, node in enumerate(pipe.model.walk()):
             for param in node.param_names:
-                found[name, i, param] = node.get_param(param)
-    return found
+                actual[name, i, param] = node.get_param(param)
+    return actual
 
 
 def test_a_teacher_that_counts_for_nothing_changes_nothing(

@@ -71,8 +71,8 @@ def test_the_scores_of_several_are_averaged(
     cached = {"paths.teacher_cache": str(tmp_path / "cache.sqlite")}
     for path, name in ((paths[0], "first"), (paths, "mean"), (paths[0], "first")):
         nlp = init_student({"initialize.before_init.path": path, **cached})
-        found = scores_of(nlp, "ner", examples)
-        numpy.testing.assert_allclose(found.emissions, ner[name].emissions, rtol=1e-3, atol=5e-3)
+        actual = scores_of(nlp, "ner", examples)
+        numpy.testing.assert_allclose(actual.emissions, ner[name].emissions, rtol=1e-3, atol=5e-3)
 
 
 def test_the_probabilities_of_several_beams_are_averaged(
@@ -94,17 +94,17 @@ def test_the_probabilities_of_several_beams_are_averaged(
     chains = []
     for student in students:
         head: Any = student.get_pipe("ner").teacher
-        found = head.scores(examples)
-        weights = numpy.exp(found.log_probs - numpy.logaddexp.reduce(found.log_probs, axis=0))
-        doc = numpy.repeat(numpy.arange(len(found.lengths)), found.lengths)
-        marginals = numpy.zeros((found.tags.shape[1], len(head.scheme)))
-        for tags, weight in zip(found.tags, weights):
+        actual = head.scores(examples)
+        weights = numpy.exp(actual.log_probs - numpy.logaddexp.reduce(actual.log_probs, axis=0))
+        doc = numpy.repeat(numpy.arange(len(actual.lengths)), actual.lengths)
+        marginals = numpy.zeros((actual.tags.shape[1], len(head.scheme)))
+        for tags, weight in zip(actual.tags, weights):
             marginals[numpy.arange(len(tags)), tags] += weight[doc]
         chains.append(marginals)
     numpy.testing.assert_allclose((chains[0] + chains[1]) / 2, chains[2], atol=1e-5)
     assert numpy.abs(chains[0] - chains[1]).max() > 0.01
     arcs = [scores_of(student, "parser", examples) for student in students]
-    for a, b, mean in zip(*(found.arcs for found in arcs)):
+    for a, b, mean in zip(*(actual.arcs for actual in arcs)):
         numpy.testing.assert_allclose((numpy.exp(a) + numpy.exp(b)) / 2, numpy.exp(mean), atol=1e-5)
     losses = students[2].update(examples)
     assert losses["ner_distill"] > 0 and losses["parser_distill"] > 0
@@ -132,8 +132,8 @@ def test_beams_are_averaged_by_the_names_of_labels(
     )
     examples = [gold.make_example(doc) for doc in gold.docs(alone.vocab)]
     # A teacher and itself are on average what it is.
-    found = [scores_of(nlp, "parser", examples) for nlp in (alone, both_of_them)]
-    numpy.testing.assert_allclose(found[0].labels, found[1].labels, atol=1e-5)
+    actual = [scores_of(nlp, "parser", examples) for nlp in (alone, both_of_them)]
+    numpy.testing.assert_allclose(actual[0].labels, actual[1].labels, atol=1e-5)
     chains = [scores_of(nlp, "ner", examples).distinct() for nlp in (alone, both_of_them)]
     k = len(chains[0].tags)
     numpy.testing.assert_array_equal(chains[0].tags, chains[1].tags[:k])
@@ -174,23 +174,23 @@ def test_each_beam_counts_as_much_whatever_the_temperature() -> None:
     one = ChainSequences(numpy.array([[0]]), numpy.zeros((1, 1)), [1])
     many = ChainSequences(numpy.arange(16)[:, None] + 1, numpy.full((16, 1), -2.7), [1])
     for temperature in (1.0, 2.0):
-        found = ChainSequences.average([one, many], temperature)
-        weights = numpy.exp(found.log_probs[:, 0])
+        actual = ChainSequences.average([one, many], temperature)
+        weights = numpy.exp(actual.log_probs[:, 0])
         assert weights[0] == pytest.approx(weights[1:].sum())
 
 
 def test_of_structures_that_differ_the_first_counts() -> None:
     tags = numpy.array([[1, 0, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0], [1, 0, 1, 1]])
-    found = ChainSequences(tags, numpy.zeros((4, 1)), [4]).distinct()
-    assert found.tags[:3].tolist() == [[1, 0, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0]]
-    assert found.log_probs[:, 0].tolist() == pytest.approx([0, numpy.log(2), 0, -numpy.inf])
+    actual = ChainSequences(tags, numpy.zeros((4, 1)), [4]).distinct()
+    assert actual.tags[:3].tolist() == [[1, 0, 1, 0], [1, 0, 1, 1], [0, 0, 1, 0]]
+    assert actual.log_probs[:, 0].tolist() == pytest.approx([0, numpy.log(2), 0, -numpy.inf])
 
 
 def test_what_is_not_known_stays_so_from_device_to_device() -> None:
     arrays: Any = [numpy.zeros(s, dtype="f") for s in ((2, 3), (3, 3), (3,), (3,))]
     known = numpy.array([True, False])
-    found: Any = ChainScores(*arrays, lengths=[2], known=known).on_host()
-    assert found.known is known
+    actual: Any = ChainScores(*arrays, lengths=[2], known=known).on_host()
+    assert actual.known is known
 
 
 # What is loaded, and what runs before what
@@ -288,10 +288,10 @@ def test_who_else_learns_makes_no_difference(
     with_parser = init_student({**settings, **both(loss, KL if loss is POSTERIOR else HARD)})
     alone = init_student({**settings, **both(loss, KL), "components.parser.distillation": None})
     heads: List[Any] = [nlp.get_pipe("ner").teacher for nlp in (with_parser, alone)]  # type: ignore[attr-defined]
-    found = [head.scores(raw(alone, gold)) for head in heads]
-    numpy.testing.assert_array_equal(found[0].tags, found[1].tags)
+    actual = [head.scores(raw(alone, gold)) for head in heads]
+    numpy.testing.assert_array_equal(actual[0].tags, actual[1].tags)
     scheme = heads[0].scheme
-    entities = [entity for tags in found[0].tags for entity in scheme.entities(tags)]
+    entities = [entity for tags in actual[0].tags for entity in scheme.entities(tags)]
     assert entities and {end - start for start, end, _ in entities} == {1}
     if loss is HARD:
         n_ents = sum(len(nlp(eg.predicted.copy()).ents) for eg in raw(nlp, gold))
@@ -348,14 +348,14 @@ def test_half_precision(
 ) -> None:
     cache = {"paths.teacher_cache": str(tmp_path / "cache.sqlite")}
     settings = {"paths.teacher": str(transformer_teacher)}
-    found = []
+    actual = []
     for half in (False, True):
         nlp = init_student({**settings, **cache, "initialize.before_init.half_precision": half})
-        found.append(scores_of(nlp, "ner", raw(nlp, gold)))
+        actual.append(scores_of(nlp, "ner", raw(nlp, gold)))
     # The cache keeps them apart, and what comes out is float32.
-    assert found[1].emissions.dtype == numpy.float32
-    difference = numpy.abs(found[0].emissions - found[1].emissions).max()
-    assert 0 < difference < 0.05 * numpy.abs(found[0].emissions).max()
+    assert actual[1].emissions.dtype == numpy.float32
+    difference = numpy.abs(actual[0].emissions - actual[1].emissions).max()
+    assert 0 < difference < 0.05 * numpy.abs(actual[0].emissions).max()
     nlp = init_student(
         {"paths.teacher": str(cnn_teacher), "initialize.before_init.half_precision": True}
     )
@@ -366,15 +366,15 @@ def test_half_precision(
 def test_half_precision_of_a_curated_transformer(
     curated_teacher: Path, init_student: Callable[..., Language], gold: SimpleNamespace
 ) -> None:
-    found = []
+    actual = []
     settings = {"paths.teacher": str(curated_teacher), **both(HARD, KL)}
     for half in (False, True):
         nlp = init_student({**settings, "initialize.before_init.half_precision": half})
         nlp.update(raw(nlp, gold))
         pipeline = nlp.get_pipe("parser").teacher.pipeline.members[0]  # type: ignore[attr-defined]
         docs = list(pipeline._docs[("transformer",)].values())
-        found.append(
+        actual.append(
             numpy.concatenate([doc._.trf_data.last_hidden_layer_state.data for doc in docs])
         )
-    assert found[1].dtype == numpy.float32
-    assert 0 < numpy.abs(found[0] - found[1]).max() < 0.05 * numpy.abs(found[0]).max()
+    assert actual[1].dtype == numpy.float32
+    assert 0 < numpy.abs(actual[0] - actual[1]).max() < 0.05 * numpy.abs(actual[0]).max()

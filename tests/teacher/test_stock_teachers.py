@@ -46,11 +46,11 @@ def _all_analyses(pipe: Any, doc: Doc) -> Dict[Any, float]:
     """The probability of each sequence of actions that a doc may have: the product of softmaxes."""
     model = pipe.model.predict([doc])
     names = [pipe.moves.get_class_name(i) for i in range(pipe.moves.n_moves)]
-    found: Dict[Any, float] = {}
+    actual: Dict[Any, float] = {}
 
     def go(state: Any, actions: Any, log_prob: float) -> None:
         if state.is_final():
-            found[actions] = log_prob
+            actual[actions] = log_prob
             return
         (scores,) = model.predict([state]).astype("f8")
         for i, name in enumerate(names):
@@ -64,7 +64,7 @@ def _all_analyses(pipe: Any, doc: Doc) -> Dict[Any, float]:
                 )
 
     go(pipe.moves.init_batch([doc])[0], (), 0.0)
-    return found
+    return actual
 
 
 @pytest.mark.parametrize("name", ["ner", "parser"])
@@ -101,15 +101,15 @@ def test_analyses_are_those_of_spacy_s_own_states(name: str, docs: Any) -> None:
     """What an analysis holds is what spaCy sets on a doc for its best one."""
     nlp, read = docs
     pipe = nlp.get_pipe(name)
-    found = search(pipe, read, 1, 0.0)
+    actual = search(pipe, read, 1, 0.0)
     expected = list(pipe.pipe(doc.copy() for doc in read))
-    for doc, its, ((_, content),) in zip(read, expected, found, strict=True):
+    for doc, theirs, ((_, content),) in zip(read, expected, actual, strict=True):
         if name == "ner":
-            assert content == [(e.start, e.end, e.label_) for e in its.ents]
+            assert content == [(e.start, e.end, e.label_) for e in theirs.ents]
         else:
             parses = beam_parses([[(0.0, content)]], [doc], pipe.labels)
-            assert parses.heads[0].tolist() == [t.head.i for t in its]
-            assert numpy.flatnonzero(parses.starts[0]).tolist() == [s.start for s in its.sents]
+            assert parses.heads[0].tolist() == [t.head.i for t in theirs]
+            assert numpy.flatnonzero(parses.starts[0]).tolist() == [s.start for s in theirs.sents]
 
 
 def test_the_best_analysis_is_no_worse_than_that_of_a_greedy_search(docs: Any) -> None:
@@ -129,8 +129,8 @@ def test_what_was_trained_with_a_beam_is_searched_as_spacy_searches_it(docs: Any
         beams = pipe.beam_parse(read, beam_width=8)
         for doc, analyses, beam in zip(read, search(pipe, read, 8, 0.0), beams, strict=True):
             expected = pipe.moves.get_beam_parses(beam) if len(doc) else []
-            for (log_prob, content), (prob, its) in zip(analyses, expected):
-                assert content == its and numpy.exp(log_prob) == pytest.approx(prob)
+            for (log_prob, content), (prob, theirs) in zip(analyses, expected):
+                assert content == theirs and numpy.exp(log_prob) == pytest.approx(prob)
 
 
 def test_entities_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
@@ -138,15 +138,15 @@ def test_entities_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
     ner = nlp.get_pipe("ner")
     ner.cfg["beam_width"] = 8
     scheme = TagScheme("BILUO", ner.labels)
-    found = beam_entities(search(ner, read, 8, 0.0), read, scheme)
-    assert found.lengths == [len(doc) for doc in read]
-    weights = softmax(found.log_probs)
+    actual = beam_entities(search(ner, read, 8, 0.0), read, scheme)
+    assert actual.lengths == [len(doc) for doc in read]
+    weights = softmax(actual.log_probs)
     expected = ner.scored_ents(ner.beam_parse(read, beam_width=8, beam_density=0.0))
     n_entities, end = 0, 0
     for d, doc in enumerate(read):
         start, end = end, end + len(doc)
         probability: Dict[Any, float] = {}
-        for tags, weight in zip(found.tags[:, start:end], weights[:, d]):
+        for tags, weight in zip(actual.tags[:, start:end], weights[:, d]):
             for entity in scheme.entities(tags) if weight else []:
                 probability[entity] = probability.get(entity, 0.0) + weight
         assert probability == pytest.approx(dict(expected[d]))
@@ -162,8 +162,8 @@ def test_arcs_of_a_beam_are_as_probable_as_spacy_says(docs: Any) -> None:
     for doc in read:  # sentences are settled
         for token in doc:
             token.is_sent_start = token.i == 0
-    found = beam_parses(search(parser, read, 8, 0.0), read, labels)
-    scores = arc_log_probs(found, len(labels), None, 1.0)
+    actual = beam_parses(search(parser, read, 8, 0.0), read, labels)
+    scores = arc_log_probs(actual, len(labels), None, 1.0)
     beams = parser.beam_parse(read, beam_width=8, beam_density=0.0)
     expected, _ = parser.scored_parses(beams)
     arcs = {
@@ -192,8 +192,8 @@ def test_an_analysis_without_arcs_counts(docs: Any) -> None:
     read = list(nlp.get_pipe("tok2vec").pipe([Doc(nlp.vocab, words=["Ada", "Paris"])]))
     (analyses,) = search(parser, read, 64, 0.0)
     assert 0 < sum(not arcs for _, arcs in analyses) < len(analyses)
-    found = beam_parses([analyses], read, parser.labels)
-    for heads, starts, (_, arcs) in zip(found.heads, found.starts, analyses):
+    actual = beam_parses([analyses], read, parser.labels)
+    for heads, starts, (_, arcs) in zip(actual.heads, actual.starts, analyses):
         assert (heads.tolist() == [0, 1]) == (not arcs)
         assert starts.tolist() == [True, not arcs]
 
@@ -203,12 +203,12 @@ def test_a_narrow_beam_and_a_dense_one_hold_less(docs: Any) -> None:
     ner = nlp.get_pipe("ner")
     scheme = TagScheme("BILUO", ner.labels)
 
-    def found(width: int, density: float) -> ChainSequences:
+    def actual(width: int, density: float) -> ChainSequences:
         return beam_entities(search(ner, read, width, density), read, scheme)
 
-    assert len(found(8, 0.0).tags) == 8
-    assert len(found(3, 0.0).tags) == 3
-    dense = found(8, 0.9)
+    assert len(actual(8, 0.0).tags) == 8
+    assert len(actual(3, 0.0).tags) == 3
+    dense = actual(8, 0.9)
     assert (dense.log_probs > -numpy.inf).sum() < 8 * len(read)
 
 
@@ -225,8 +225,8 @@ def test_entities_that_are_set_of_other_labels_are_none(docs: Any) -> None:
         assert (3, 4, labels[0]) in entities
         assert all(start > 0 for start, _, label in entities if label)
     scheme = TagScheme("BILUO", labels)
-    found = beam_entities([analyses], [doc], scheme)
-    for tags in found.tags[found.log_probs[:, 0] > -numpy.inf]:
+    actual = beam_entities([analyses], [doc], scheme)
+    for tags in actual.tags[actual.log_probs[:, 0] > -numpy.inf]:
         assert (3, 4, labels[0]) in scheme.entities(tags)
         assert all(start > 0 for start, _, _ in scheme.entities(tags))
     # Neither the doc nor the component is another than before.
@@ -242,9 +242,9 @@ def test_crossing_arcs_are_put_back(docs: Any) -> None:
     arcs = [(1, 0, "det"), (2, 1, "nsubj"), (3, 2, "aux"), (4, 5, "pobj")]
     # "on" belongs to "hearing", and was lifted to the verb.
     analyses = [(-0.1, [*arcs, (3, 4, "prep||nsubj")]), (-2.3, [*arcs, (3, 4, "prep")])]
-    found = beam_parses([analyses], [doc], ["det", "nsubj", "aux", "pobj", "prep", "ROOT"])
-    assert found.heads[:, 4].tolist() == [1, 3]
-    assert found.labels[:, 4].tolist() == [4, 4]
+    actual = beam_parses([analyses], [doc], ["det", "nsubj", "aux", "pobj", "prep", "ROOT"])
+    assert actual.heads[:, 4].tolist() == [1, 3]
+    assert actual.labels[:, 4].tolist() == [4, 4]
 
 
 # Probabilities of arcs
@@ -278,29 +278,29 @@ def parses(draw: st.DrawFn) -> Any:
 def test_each_analysis_gives_its_probability_to_its_arcs(
     drawn: Any, temperature: float, n_heads: Any
 ) -> None:
-    found, n_labels = drawn
-    scores = arc_log_probs(found, n_labels, n_heads, temperature)
+    actual, n_labels = drawn
+    scores = arc_log_probs(actual, n_labels, n_heads, temperature)
     arcs = {}
     for group, blocks in zip(scores.groups, scores.arcs):
         for start, length, block in zip(group.starts, group.lengths, blocks):
             for d in range(length):
                 arcs[int(start) + d] = (int(start), numpy.exp(block[d]))
-    assert sorted(arcs) == list(range(sum(found.lengths)))
+    assert sorted(arcs) == list(range(sum(actual.lengths)))
     offset = 0
-    for d, length in enumerate(found.lengths):
-        weights = softmax(found.log_probs[:, d] / temperature)
+    for d, length in enumerate(actual.lengths):
+        weights = softmax(actual.log_probs[:, d] / temperature)
         for t in range(offset, offset + length):
             first, probability = arcs[t]
             expected: Dict[int, float] = {}
             by_label: Dict[int, numpy.ndarray] = {}
             for a, weight in enumerate(weights):
-                head = offset + int(found.heads[a, t])
+                head = offset + int(actual.heads[a, t])
                 h = 0 if head == t else head - first + 1
                 if head < first or not weight:
                     continue  # it goes out of the best analysis' sentence
                 expected[h] = expected.get(h, 0.0) + weight
-                if found.labels[a, t] >= 0:
-                    by_label.setdefault(h, numpy.zeros(n_labels))[found.labels[a, t]] += weight
+                if actual.labels[a, t] >= 0:
+                    by_label.setdefault(h, numpy.zeros(n_labels))[actual.labels[a, t]] += weight
             total = sum(expected.values())
             for h, weight in expected.items():
                 assert probability[h] == pytest.approx(weight / total, abs=1e-5)
@@ -311,7 +311,7 @@ def test_each_analysis_gives_its_probability_to_its_arcs(
             for column, h in enumerate(heads):
                 share = by_label[h] / by_label[h].sum()
                 numpy.testing.assert_allclose(numpy.exp(scores.labels[t, column]), share, atol=1e-5)
-            p_start = float(weights @ found.starts[:, t])
+            p_start = float(weights @ actual.starts[:, t])
             assert numpy.exp(scores.starts[t, 1]) == pytest.approx(p_start, abs=1e-4)
         offset += length
 
@@ -319,16 +319,16 @@ def test_each_analysis_gives_its_probability_to_its_arcs(
 @settings(max_examples=40)
 @given(parses())
 def test_analyses_come_together_as_they_were(drawn: Any) -> None:
-    found, n_labels = drawn
-    entries = found.split(found.lengths, prune=True)
+    actual, n_labels = drawn
+    entries = actual.split(actual.lengths, prune=True)
     order = list(range(len(entries)))[::-1]
-    mixed = Parses.join([entries[i] for i in order], found.in_common())
-    again = mixed.split([found.lengths[i] for i in order], prune=True)
+    mixed = Parses.join([entries[i] for i in order], actual.in_common())
+    again = mixed.split([actual.lengths[i] for i in order], prune=True)
     back = Parses.join(again[::-1], {})
-    a, b = (arc_log_probs(p, n_labels, None, 1.0) for p in (found, back))
+    a, b = (arc_log_probs(p, n_labels, None, 1.0) for p in (actual, back))
     numpy.testing.assert_allclose(a.starts, b.starts, rtol=1e-4, atol=1e-5)
-    for mine, its in zip(a.arcs, b.arcs, strict=True):
-        numpy.testing.assert_allclose(mine, its, atol=1e-4)
+    for ours, theirs in zip(a.arcs, b.arcs, strict=True):
+        numpy.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 # What a component has set
@@ -342,12 +342,12 @@ def test_heads_and_entities_that_are_set(docs: Any) -> None:
     chain = set_entities(read, scheme)
     expected = [gold_tags(Example(doc, doc), scheme) for doc in read]
     numpy.testing.assert_array_equal(chain.tags[0], numpy.concatenate(expected))
-    found = set_parses(read, nlp.get_pipe("parser").labels)
+    actual = set_parses(read, nlp.get_pipe("parser").labels)
     flat = [token for doc in read for token in doc]
-    assert found.heads[0].tolist() == [token.head.i for token in flat]
-    assert found.starts[0].tolist() == [bool(token.is_sent_start) for token in flat]
-    assert (found.labels >= 0).all()
-    scores = arc_log_probs(found, len(nlp.get_pipe("parser").labels), 4, 1.0)
+    assert actual.heads[0].tolist() == [token.head.i for token in flat]
+    assert actual.starts[0].tolist() == [bool(token.is_sent_start) for token in flat]
+    assert (actual.labels >= 0).all()
+    scores = arc_log_probs(actual, len(nlp.get_pipe("parser").labels), 4, 1.0)
     for group, blocks in zip(scores.groups, scores.arcs):
         for start, length, block in zip(group.starts, group.lengths, blocks):
             for d in range(length):
@@ -401,12 +401,12 @@ def test_a_student_learns_from_spacys_own(
     teacher = spacy.load(stock_teacher)
     same_ents = same_heads = n = 0
     for eg in examples:
-        mine, its = (p(_unread(eg.predicted, p)) for p in (nlp, teacher))
-        same_ents += [(e.start, e.end, e.label_) for e in mine.ents] == [
-            (e.start, e.end, e.label_) for e in its.ents
+        ours, theirs = (p(_unread(eg.predicted, p)) for p in (nlp, teacher))
+        same_ents += [(e.start, e.end, e.label_) for e in ours.ents] == [
+            (e.start, e.end, e.label_) for e in theirs.ents
         ]
-        same_heads += sum(a.head.i == b.head.i for a, b in zip(mine, its))
-        n += len(mine)
+        same_heads += sum(a.head.i == b.head.i for a, b in zip(ours, theirs))
+        n += len(ours)
     assert same_ents >= 0.6 * len(examples) and same_heads >= 0.7 * n
     # Through a cache the losses are the same, and the teacher is not loaded a second time.
     cached = {**overrides, "paths.teacher_cache": str(tmp_path / "cache.sqlite")}
@@ -428,8 +428,8 @@ def test_hard_labels_are_those_of_the_greedy_search(
     annotated: List[Example] = []
     for eg in raw:
         doc = _unread(eg.predicted, nlp)
-        its = teacher(_unread(eg.predicted, teacher))
-        annotated.append(Example(doc, _copy(its, nlp)))
+        theirs = teacher(_unread(eg.predicted, teacher))
+        annotated.append(Example(doc, _copy(theirs, nlp)))
     by_teacher = nlp.update(raw, sgd=False)  # type: ignore[arg-type]
     nlp.get_pipe("ner").distillation = nlp.get_pipe("parser").distillation = None
     by_gold = nlp.update(annotated, sgd=False)  # type: ignore[arg-type]
@@ -444,8 +444,8 @@ def _unread(doc: Doc, nlp: Language) -> Doc:
         words=[token.text for token in doc],
         spaces=[bool(token.whitespace_) for token in doc],
     )
-    for mine, its in zip(unread, doc):
-        mine.norm_ = its.norm_
+    for ours, theirs in zip(unread, doc):
+        ours.norm_ = theirs.norm_
     return unread
 
 
@@ -478,7 +478,7 @@ def test_spacys_own_on_a_transformer(
     assert teacher.nlp.pipe_names == ["transformer", "parser", "ner"]
     # What both components say is what the whole pipeline says.
     whole = spacy.load(path)
-    found: Any = nlp.get_pipe("ner").teacher.scores(examples)  # type: ignore[attr-defined]
+    actual: Any = nlp.get_pipe("ner").teacher.scores(examples)  # type: ignore[attr-defined]
     beam = beam_entities if ner is POSTERIOR else None
     docs = [_unread(eg.predicted, whole) for eg in examples]
     for name in ("transformer", "parser"):
@@ -488,7 +488,7 @@ def test_spacys_own_on_a_transformer(
         expected = beam(search(whole.get_pipe("ner"), docs, 16, 0.0001), docs, scheme)
     else:
         expected = set_entities(list(whole.get_pipe("ner").pipe(docs)), scheme)
-    numpy.testing.assert_array_equal(found.tags, expected.tags)
+    numpy.testing.assert_array_equal(actual.tags, expected.tags)
 
 
 def test_a_softer_beam(

@@ -7,16 +7,17 @@ from .annotations import SetEntities, SetParses
 from .beams import BeamEntities, BeamParses
 from .potentials import ArcPotentials, TagPotentials
 
-# For each of our factories, the ways to read a teacher's component, best first.
+# For each of our factories, the ways to read a teacher's component, best first. The last one reads
+# any component.
 KINDS: Dict[str, Sequence[Type[TeacherPipe]]] = {
     "crf_ner": (TagPotentials, BeamEntities, SetEntities),
     "biaffine_parser": (ArcPotentials, BeamParses, SetParses),
 }
 
-# For each of our factories, the factories of components that set the same.
-KIN: Dict[str, FrozenSet[str]] = {
+# For each of our factories, the factories of the teacher's components that the student can replace.
+REPLACES: Dict[str, FrozenSet[str]] = {
     factory: frozenset().union(*(kind.factories or () for kind in kinds))
     for factory, kinds in KINDS.items()
 }
 
-__all__ = ["KIN", "KINDS"]
+__all__ = ["KINDS", "REPLACES"]

@@ -1,6 +1,6 @@
 """Teachers with any component that sets entities or parses, which give one structure."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy
 from spacy.tokens import Doc
@@ -9,62 +9,43 @@ from ...schemes import TagScheme
 from ...structures import STRUCTURE, ArcScores, ChainSequences, Parses
 from ...structures.parses import arc_log_probs
 from ..lazy_pipeline import LazyPipeline
-from ..pipe import TeacherPipe
+from .entities_and_parses import EntityPipe, ParsePipe, WholeStructurePipe
 
 
-class Annotations(TeacherPipe):
+class Annotations(WholeStructurePipe):
     """Reads the annotation that a component sets."""
 
     factories = None
     gives = STRUCTURE
     in_words = "one structure"
 
-    def average(self, members: Sequence[Any]) -> Any:
-        """See TeacherPipe.average."""
-        return self.output.average(members, self.settings.beam_temperature)
-
     def _annotated(self, pipeline: LazyPipeline, docs: List[Doc]) -> List[Doc]:
         # The docs stay as they are, for other components and for the next batch.
         return pipeline.run([self.name], [doc.copy() for doc in docs])
 
-    def _temperature(self) -> float:
-        """RETURNS (float): The temperature in the key: that of an average."""
-        return 1.0 if self.is_alone else self.settings.beam_temperature
 
-
-class SetEntities(Annotations):
+class SetEntities(Annotations, EntityPipe):
     """Any component that sets `doc.ents`."""
 
     output = ChainSequences
 
-    @property
-    def scheme(self) -> TagScheme:
-        """RETURNS (TagScheme): The tags of the scores, with the labels' names in the student."""
-        return TagScheme("BILUO", self.labels)
-
     def key(self) -> List[Any]:
         """See TeacherPipe.key."""
-        return [self.name, self.gives, "BILUO", list(self.own_labels), self._temperature()]
+        return [self.name, self.gives, "BILUO", list(self.own_labels), self.temperatures[0]]
 
     def read(self, pipeline: LazyPipeline, docs: List[Doc]) -> ChainSequences:
         """See TeacherPipe.read."""
         return set_entities(self._annotated(pipeline, docs), TagScheme("BILUO", self.own_labels))
 
 
-class SetParses(Annotations):
+class SetParses(Annotations, ParsePipe):
     """Any component that sets heads and deps."""
 
     output = Parses
-    # The number of heads of each token for which labels are given; None for all.
-    n_heads: Optional[int] = None
-
-    def configure(self, config: Any, student: Any) -> None:
-        """See TeacherPipe.configure."""
-        self.n_heads = student.distillation.label_heads
 
     def key(self) -> List[Any]:
         """See TeacherPipe.key."""
-        return [self.name, self.gives, "parse", list(self.own_labels), self._temperature()]
+        return [self.name, self.gives, "parse", list(self.own_labels), self.temperatures[0]]
 
     def read(self, pipeline: LazyPipeline, docs: List[Doc]) -> Parses:
         """See TeacherPipe.read.
@@ -83,13 +64,7 @@ class SetParses(Annotations):
 
     def to_scores(self, output: Parses) -> ArcScores:
         """See TeacherPipe.to_scores."""
-        temperature = self.settings.beam_temperature if self.is_alone else 1.0
-        return arc_log_probs(output, len(self.labels), self.n_heads, temperature)
-
-    @property
-    def about(self) -> str:
-        """See TeacherPipe.about."""
-        return f"{super().about}, labels of {self.n_heads or 'all'} heads"
+        return arc_log_probs(output, len(self.labels), self.n_heads, self.temperatures[1])
 
 
 def entity_tags(

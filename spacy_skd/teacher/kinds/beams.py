@@ -1,7 +1,7 @@
 """Teachers with spaCy's transition-based `ner` and `parser`, which give the analyses of a beam."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, List, Optional, Sequence, Tuple
+from typing import Any, ClassVar, List, Sequence, Tuple
 
 import numpy
 from spacy.pipeline._parser_internals.nonproj import DELIMITER, deprojectivize
@@ -11,15 +11,15 @@ from ...schemes import TagScheme
 from ...structures import ARC_MARGINALS, SEQUENCES, STRUCTURE, ArcScores, ChainSequences, Parses
 from ...structures.parses import arc_log_probs
 from ..lazy_pipeline import LazyPipeline
-from ..pipe import TeacherPipe
 from .annotations import entity_tags, set_parses
 from .beam_search import Analysis, search
+from .entities_and_parses import EntityPipe, ParsePipe, WholeStructurePipe
 
 # The version of the search, for keys of cached output. Version 1 searched by raw scores.
 _SEARCH = 2
 
 
-class Beam(TeacherPipe):
+class Beam(WholeStructurePipe):
     """Reads the analyses in the beam of a transition-based component."""
 
     # The kind of analyses, for keys of cached output.
@@ -35,25 +35,16 @@ class Beam(TeacherPipe):
     def key(self) -> List[Any]:
         """See TeacherPipe.key."""
         beam = [self.settings.beam_width, self.settings.beam_density, _SEARCH]
-        temperature = 1.0 if self.is_alone else self.settings.beam_temperature
-        return [self.name, self.gives, self._kind, list(self.own_labels), *beam, temperature]
-
-    def average(self, members: Sequence[Any]) -> Any:
-        """See TeacherPipe.average."""
-        return self.output.average(members, self.settings.beam_temperature)
+        labels = list(self.own_labels)
+        return [self.name, self.gives, self._kind, labels, *beam, self.temperatures[0]]
 
     def _search(self, pipeline: LazyPipeline, docs: List[Doc]) -> List[List[Analysis]]:
         settings = self.settings
         pipe = pipeline.nlp.get_pipe(self.name)
         return search(pipe, docs, settings.beam_width, settings.beam_density)
 
-    @property
-    def _temperature(self) -> float:
-        """RETURNS (float): The temperature of a single teacher. An average has it already."""
-        return self.settings.beam_temperature if self.is_alone else 1.0
 
-
-class BeamEntities(Beam):
+class BeamEntities(Beam, EntityPipe):
     """spaCy's `ner` and `beam_ner`."""
 
     factories = frozenset({"ner", "beam_ner"})
@@ -62,11 +53,6 @@ class BeamEntities(Beam):
     output = ChainSequences
     _kind = "BILUO"
 
-    @property
-    def scheme(self) -> TagScheme:
-        """RETURNS (TagScheme): The tags of the scores, with the labels' names in the student."""
-        return TagScheme("BILUO", self.labels)
-
     def read(self, pipeline: LazyPipeline, docs: List[Doc]) -> ChainSequences:
         """See TeacherPipe.read."""
         analyses = self._search(pipeline, docs)
@@ -74,10 +60,10 @@ class BeamEntities(Beam):
 
     def to_scores(self, output: ChainSequences) -> ChainSequences:
         """See TeacherPipe.to_scores."""
-        return replace(output, log_probs=output.log_probs / self._temperature)
+        return replace(output, log_probs=output.log_probs / self.temperatures[1])
 
 
-class BeamParses(Beam):
+class BeamParses(Beam, ParsePipe):
     """spaCy's `parser` and `beam_parser`."""
 
     factories = frozenset({"parser", "beam_parser"})
@@ -85,12 +71,6 @@ class BeamParses(Beam):
     in_words = "the probabilities of arcs"
     output = Parses
     _kind = "parse"
-    # The number of heads of each token for which labels are given; None for all.
-    n_heads: Optional[int] = None
-
-    def configure(self, config: Any, student: Any) -> None:
-        """See TeacherPipe.configure."""
-        self.n_heads = student.distillation.label_heads
 
     def read(self, pipeline: LazyPipeline, docs: List[Doc]) -> Parses:
         """See TeacherPipe.read."""
@@ -98,12 +78,7 @@ class BeamParses(Beam):
 
     def to_scores(self, output: Parses) -> ArcScores:
         """See TeacherPipe.to_scores."""
-        return arc_log_probs(output, len(self.labels), self.n_heads, self._temperature)
-
-    @property
-    def about(self) -> str:
-        """See TeacherPipe.about."""
-        return f"{super().about}, labels of {self.n_heads or 'all'} heads"
+        return arc_log_probs(output, len(self.labels), self.n_heads, self.temperatures[1])
 
 
 def beam_entities(

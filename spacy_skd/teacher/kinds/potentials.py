@@ -1,7 +1,6 @@
 """Teachers with our components, `crf_ner` and `biaffine_parser`, which give potentials."""
 
-from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence
+from typing import Any, List, Sequence
 
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -9,11 +8,11 @@ from thinc.types import Floats2d, Floats3d, Ints2d
 
 from ...models.biaffine_scorer import SentenceScorer
 from ...pipeline.distilling_pipe import DistillingPipe
-from ...schemes import TagScheme
 from ...structures import POTENTIALS, ArcScores, ChainScores, SentenceGroup
 from ...structures.arcs import HEADS, LABELS
 from ..lazy_pipeline import LazyPipeline
 from ..pipe import TeacherPipe
+from .entities_and_parses import EntityPipe, ParsePipe
 
 
 class Potentials(TeacherPipe):
@@ -33,61 +32,36 @@ class Potentials(TeacherPipe):
         return pipe.model.predict(docs)
 
 
-@dataclass
-class TagPotentials(Potentials):
-    """A `crf_ner`.
-
-    scheme_name (str): The tagging scheme.
-    """
+class TagPotentials(Potentials, EntityPipe):
+    """A `crf_ner`."""
 
     factories = frozenset({"crf_ner"})
     output = ChainScores
 
-    scheme_name: str = "BILUO"
-
     def configure(self, config: Any, student: Any) -> None:
         """See TeacherPipe.configure."""
         self.scheme_name = config["scheme"]
-
-    @property
-    def scheme(self) -> TagScheme:
-        """RETURNS (TagScheme): The tags of the scores, with the labels' names in the student."""
-        return TagScheme(self.scheme_name, self.labels)
 
     def key(self) -> List[Any]:
         """See TeacherPipe.key."""
         return [self.name, self.gives, self.scheme_name, list(self.own_labels)]
 
 
-@dataclass
-class ArcPotentials(Potentials):
-    """A `biaffine_parser`.
-
-    n_heads (Optional[int]): The number of heads of each token for which labels are scored; None for
-        all.
-    prunes (bool): Whether a cache keeps only the most probable heads and labels.
-    """
+class ArcPotentials(Potentials, ParsePipe):
+    """A `biaffine_parser`."""
 
     factories = frozenset({"biaffine_parser"})
     output = ArcScores
 
-    n_heads: Optional[int] = None
-    prunes: bool = False
-
     def configure(self, config: Any, student: Any) -> None:
         """See TeacherPipe.configure."""
-        self.n_heads = student.distillation.label_heads
+        super().configure(config, student)
         # Raw scores are matched on all arcs; probabilities depend on the probable arcs.
-        self.prunes = student.distillation.accepts != {POTENTIALS}
-
-    @property
-    def prune(self) -> bool:
-        """See TeacherPipe.prune."""
-        return self.prunes
+        self.prune = student.distillation.accepts != {POTENTIALS}
 
     def key(self) -> List[Any]:
         """See TeacherPipe.key."""
-        kept = [HEADS, LABELS] if self.prunes else None
+        kept = [HEADS, LABELS] if self.prune else None
         return [self.name, self.gives, "parse", list(self.own_labels), self.n_heads, kept]
 
     def average(self, members: Sequence[SentenceScorer]) -> Any:
@@ -99,11 +73,6 @@ class ArcPotentials(Potentials):
         pipe: Any = nlp.get_pipe(self.name)
         scores: ArcScores = pipe.to_teach(output, docs, self.n_heads)
         return scores
-
-    @property
-    def about(self) -> str:
-        """See TeacherPipe.about."""
-        return f"{super().about}, labels of {self.n_heads or 'all'} heads"
 
 
 class AveragedScorer:
